@@ -48,6 +48,7 @@ use self::target::{HostPattern, Reach, Trust};
 use crate::clickhouse::ClickHouse;
 use crate::lifecycle::panic_message;
 use crate::metrics::Gauge;
+use crate::outage::Outage;
 use crate::query::Queries;
 
 /// Longest pause after which a receiver that forgets is told again: half as long as what it is told lasts.
@@ -131,8 +132,9 @@ impl AlertsConfig {
         if !(Duration::from_secs(1)..=LONGEST_REPEAT).contains(&self.repeat_every) {
             return Err(format!("alerts.repeat_every: {:?} is not from 1s to {LONGEST_REPEAT:?}", self.repeat_every));
         }
-        if !self.external_url.is_empty() && url::Url::parse(&self.external_url).is_err() {
-            return Err(format!("alerts.external_url: `{}` is no address", self.external_url));
+        let is_page = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+        if !self.external_url.is_empty() && !url::Url::parse(&self.external_url).is_ok_and(is_page) {
+            return Err(format!("alerts.external_url: `{}` is no address such as https://pulse.example", self.external_url));
         }
         Ok(AlertLimits {
             files: self.files.clone(),
@@ -179,12 +181,12 @@ impl Alerts {
 
     /// Judges and tells until asked to stop, while no other instance does.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let lease = Lease::new(self.0.store.clone());
+        let (lease, mut outage) = (Lease::new(self.0.store.clone()), Outage::default());
         while !stop.is_cancelled() {
             let taken = if self.0.is_alone { Ok(true) } else { lease.take((self.0.now_ms)()).await };
             match taken {
                 // Whatever a rule brings about here is no reason for the others and for those who send events to go.
-                Ok(true) => match AssertUnwindSafe(self.own(&lease, &stop)).catch_unwind().await {
+                Ok(true) => match AssertUnwindSafe(self.own(&lease, &mut outage, &stop)).catch_unwind().await {
                     Ok(()) => {}
                     Err(panic) => {
                         tracing::error!(problem = panic_message(&*panic), "judging alerts panicked and begins anew: a fault of our own")
@@ -198,12 +200,18 @@ impl Alerts {
         Ok(())
     }
 
-    /// Owns the alerts as long as the lease is ours.
-    async fn own(&self, lease: &Lease, stop: &CancellationToken) {
+    /// Owns the alerts as long as the lease is ours. An outage of the table is said once.
+    async fn own(&self, lease: &Lease, outage: &mut Outage, stop: &CancellationToken) {
         let owner = match Owner::take(Arc::clone(&self.0)).await {
             Ok(owner) => owner,
-            Err(problem) => return tracing::warn!(%problem, "the alerts cannot be taken yet"),
+            Err(problem) => {
+                if outage.begins() {
+                    tracing::warn!(%problem, "the alerts cannot be taken yet");
+                }
+                return;
+            }
         };
+        *outage = Outage::default();
         tracing::info!("this instance owns the alerts");
         Gauge::AlertsOwner.set(1.0);
         let held = stop.child_token();

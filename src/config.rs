@@ -321,8 +321,11 @@ fn set(target: &mut Table, path: &[String], text: &str) -> Result<(), String> {
     let mut prefix = String::new();
     for section in sections {
         let message = unknown(table, &prefix, section);
-        let Some(Value::Table(inner)) = table.get_mut(section) else { return Err(message) };
-        table = inner;
+        table = match table.get_mut(section) {
+            Some(Value::Table(inner)) => inner,
+            Some(_) => return Err(format!("{prefix}{section} is a key, not a section: nothing is below it")),
+            None => return Err(message),
+        };
         prefix = format!("{prefix}{section}.");
         if FREE_SECTIONS.contains(&prefix.as_str()) {
             let name = path.get(prefix.matches('.').count()..).unwrap_or_default().join(".");

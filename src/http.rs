@@ -90,11 +90,9 @@ impl Default for HttpConfig {
 impl HttpConfig {
     /// Checks what can be checked before the listener is bound.
     pub fn check(&self) -> Result<(), String> {
-        self.address()?;
         self.proxies()?;
-        self.operations().map(|apart| apart.address()).transpose()?;
         self.tls.check()?;
-        self.tls_address()?;
+        self.check_addresses()?;
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err("http.proxy_protocol: it is that of http.trusted_proxies, which names none".to_owned());
         }
@@ -109,6 +107,24 @@ impl HttpConfig {
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("http.{key}: 0 would accept nobody")),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what is no address, and two listeners at one.
+    fn check_addresses(&self) -> Result<(), String> {
+        let listen = self.address()?;
+        let operations = self.operations().map(|apart| apart.address()).transpose()?;
+        let tls = self.tls_address()?;
+        let others = [
+            ("http.operations_listen", operations, Some(listen)),
+            ("http.tls.listen", tls, Some(listen)),
+            ("http.tls.listen", tls, operations),
+        ];
+        // Of port 0 each gets another one.
+        let is_taken = |own: Option<SocketAddr>, other: Option<SocketAddr>| own == other && own.is_some_and(|address| address.port() != 0);
+        match others.into_iter().find(|(_, own, other)| is_taken(*own, *other)) {
+            Some((key, Some(address), _)) => Err(format!("{key}: another listener of [http] has `{address}`")),
+            _ => Ok(()),
         }
     }
 
@@ -144,7 +160,7 @@ impl HttpConfig {
 
     /// The key that says where to listen.
     fn key(&self) -> &'static str {
-        if self.listen == self.operations_listen { "http.operations_listen" } else { "http.listen" }
+        if !self.listen.is_empty() && self.listen == self.operations_listen { "http.operations_listen" } else { "http.listen" }
     }
 
     /// What one request may be sure to get of [`Self::max_body_memory`] while nobody else wants it, bytes.

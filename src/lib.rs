@@ -19,7 +19,7 @@
 //! | 3 | [`ingest`], [`process`], [`load`], [`query`], and [`alert`], which alone asks another of them: `query` |
 //! | 2 | [`store`], [`auth`] |
 //! | 1 | [`log`], [`clickhouse`], [`http`], [`redis`] |
-//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`project`], [`backoff`], [`byte_budget`], [`byte_size`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
+//! | 0 | [`event`], [`outcome`], [`role`], [`metrics`], [`clock`], [`project`], [`backoff`], [`outage`], [`byte_budget`], [`byte_size`], [`failpoint`], [`secret`], [`wire`], and [`lifecycle`], which alone of them knows tokio |
 //!
 //! # Glossary
 //! *Record*: a packed batch of events of one partition, as the log holds it. *Visitor*: the one that `anonymousId` (or,
@@ -48,6 +48,7 @@ pub mod lifecycle;
 pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod outage;
 pub mod outcome;
 pub mod process;
 pub mod project;

@@ -6,7 +6,7 @@
 //! who ([`ties`]). In a cluster all of that happens in the
 //! one shard that holds the partition ([`shard_map`]). After any answer that is not a clean
 //! success it takes the fence again and looks before it inserts again. May go wrong: the table refuses for a reason that
-//! only an operator can mend (the worker logs an error, keeps trying and loses nothing); a raw offset is missing between two
+//! only an operator can mend (the log says an error ([`refusals`]), the worker keeps trying and loses nothing); a raw offset is missing between two
 //! records (a gap: nothing behind it is loaded until it is filled); or the raw topic ends before what the table has of it (it
 //! lost records, and their offsets come a second time: the role ends).
 
@@ -22,6 +22,7 @@ mod memory;
 pub(crate) mod probe;
 mod raw_bounds;
 mod rebuild;
+mod refusals;
 mod row;
 pub(crate) mod sessions;
 mod shard_map;
@@ -174,6 +175,7 @@ pub async fn load_partition<R: PartitionReader>(
         memory: limits.memory.share(partitions),
         stats: Arc::default(),
         flush_schedule: Arc::new(FlushSchedule::new(&limits)),
+        refusals: Arc::default(),
     };
     worker::Worker::new(shared, reader).run(stop).await
 }
@@ -189,6 +191,7 @@ pub async fn run<L: Log>(log: L, limits: BlockLimits, target: Target, stop: Canc
         memory: limits.memory.share(partitions),
         stats,
         flush_schedule: Arc::new(FlushSchedule::new(&limits)),
+        refusals: Arc::default(),
     };
     let events = log.join(ConsumerGroup::Load).await?;
     let dead = log.join(ConsumerGroup::LoadDeadLetters).await?;

@@ -10,7 +10,6 @@
 pub mod embedded;
 pub mod headers;
 pub mod kafka;
-pub mod outage;
 pub mod workers;
 
 use std::future::Future;

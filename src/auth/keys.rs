@@ -48,6 +48,9 @@ pub struct KeyEntry {
     /// Refuses the keys without forgetting them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// The project is a demo's, which may be filled again and taken away whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub demo: bool,
 }
 
 /// Why the keys file cannot be used.
@@ -94,6 +97,7 @@ pub fn new_entry(project: &str) -> KeyEntry {
         admin_key: String::new(),
         origins: Vec::new(),
         disabled: false,
+        demo: false,
     }
 }
 
@@ -114,6 +118,13 @@ pub fn read(path: &Path) -> Result<Vec<KeyEntry>, KeysError> {
     let fail = |problem: String| KeysError { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|problem| fail(problem.to_string()))?;
     serde_json::from_str(&text).map_err(|problem| fail(problem.to_string()))
+}
+
+/// The same, refused where they contradict each other. Takes no lock, as the file is replaced whole: it may be on a volume that takes none.
+pub fn read_checked(path: &Path) -> Result<Vec<KeyEntry>, KeysError> {
+    let entries = read(path)?;
+    table(path, &entries)?;
+    Ok(entries)
 }
 
 /// What the keys in a file open.
@@ -193,7 +204,9 @@ fn table(path: &Path, entries: &[KeyEntry]) -> Result<Table, KeysError> {
                 continue;
             }
             if key.contains(PLACEHOLDER) {
-                return Err(fail(format!("project {name}: a key says `{PLACEHOLDER}`, as an example does: `pulse keys` makes real ones")));
+                return Err(fail(format!(
+                    "project {name}: a key says `{PLACEHOLDER}`, as an example does: `pulse keys create` makes real ones"
+                )));
             }
             let hash = digest(key).ok_or_else(|| fail(format!("project {name}: a sha256 key needs 64 hexadecimal digits")))?;
             let (key, own) = (short_id(&hash), Arc::clone(&name));

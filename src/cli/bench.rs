@@ -8,6 +8,7 @@ mod rules;
 mod usage;
 
 use std::ffi::OsStr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -44,10 +45,10 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value = "30s", value_parser = span)]
     duration: Duration,
     /// Events in a request
-    #[arg(long, default_value_t = 100)]
-    batch: usize,
+    #[arg(long, default_value = "100")]
+    batch: NonZeroUsize,
     /// Connections
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
     connections: u64,
     /// How late the events are that are late, at most
     #[arg(long, default_value = "3d", value_parser = humantime_duration)]
@@ -198,7 +199,7 @@ impl Target {
             key: self.write_key.clone(),
             rate: (!args.max).then_some(args.rate),
             duration: args.duration,
-            batch: args.batch,
+            batch: args.batch.get(),
             connections: args.connections,
             lateness: args.lateness,
         };

@@ -1,8 +1,9 @@
 //! `pulse demo`: two months of a tea shop, through the pipeline into a project of its own, so that there is something to look at.
 //!
 //! Promises: a second run stores nothing twice and goes on where the first one ended; a project that is there already and is no demo's is
-//! left alone. May go wrong: what is stored of a project cannot be taken out of tables that all projects share, so removing the demo
-//! takes its keys and what was made in it; its events are then out of sight, and end with their retention.
+//! left alone. The entry of the keys file says from the first moment whose it is: a run that was cut off can be repeated and removed, and
+//! so can a demo whose boards were deleted. May go wrong: what is stored of a project cannot be taken out of tables that all projects
+//! share, so removing the demo takes its keys and what was made in it; its events are then out of sight, and end with their retention.
 
 mod calendar;
 mod person;
@@ -13,7 +14,7 @@ mod visit;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -27,6 +28,7 @@ use super::import::{AccessKeys, Batch, Books, Connection};
 use super::instance::InstanceArgs;
 use super::remote::{Address, Remote, bearer};
 use crate::app;
+use crate::auth::KeyKind;
 use crate::auth::keys::{self, KeyEntry};
 use crate::clock;
 use crate::config::Settings;
@@ -43,7 +45,7 @@ const BATCH: usize = 4_000;
   pulse demo --remove
 
 The same people do the same each time: running it again stores only what happened since.
-Removing it takes the project's keys, boards and their links, cohorts, notes, alerts and channels. Its events are then out of sight but
+Removing it takes the project's keys, also those with a name, boards and their links, cohorts, notes, alerts and channels. Its events are then out of sight but
 still in the tables that all projects share, until their retention (90 days) is over; `pulse demo --data-dir ./demo` keeps them in a folder that can be deleted.")]
 pub(super) struct DemoArgs {
     #[command(flatten)]
@@ -71,17 +73,14 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let instance = InstanceArgs::of_project(&args.project);
     let is_running = app::running_address(&settings.config.data_dir).context("data_dir")?.is_some();
     let keys_file = keys::path(&settings.config.keys, &settings.config.data_dir);
-    let (entry, is_new) = entry(args, &settings)?;
+    let entry = entry(args, &settings)?;
     ensure!(!entry.read_key.starts_with("sha256:"), "project: of the read key of `{}` only the hash is kept", args.project);
     let runtime = super::runtime()?;
     let worked = runtime.block_on(instance.with(settings, |address| async move {
         let project = Project { remote: Remote::new(&address)?, key: bearer(&entry.read_key, "read key")? };
         project.remote.knows("/v1/boards", &project.key).await?;
-        if !is_new && !project.is_demo().await? {
-            bail!("project: `{}` is there already and is no demo's; name another one with --project", args.project);
-        }
         match args.remove {
-            true => project.clear().await.map(|()| None),
+            true => project.clear(&bearer(&entry.admin_key, "admin key")?).await.map(|()| None),
             false => fill(args, &project, Target { address, entry: &entry }).await.map(Some),
         }
     }));
@@ -91,33 +90,50 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
                 entries.retain(|entry| entry.project != args.project);
                 Ok::<_, anyhow::Error>(())
             })?;
-            println!(
-                "`{}` is gone: its keys and all that was made in it. Its events are out of sight, and deleted 90 days after they were sent.",
-                args.project
-            );
+            print_removed(args);
         }
         Some(filled) => filled.print(args, (!is_running).then_some(&*listen)),
     }
     Ok(())
 }
 
-/// The project's keys, made where there are none; whether they were made.
-fn entry(args: &DemoArgs, settings: &Settings) -> Result<(KeyEntry, bool)> {
+/// The project's keys, made where there are none; with an admin key where the demo is to go, because keys with a name go too.
+fn entry(args: &DemoArgs, settings: &Settings) -> Result<KeyEntry> {
     let config = &settings.config;
+    if args.remove {
+        super::instance::require(settings)?;
+    }
     std::fs::create_dir_all(&config.data_dir).context("data_dir")?;
-    let mut is_new = false;
-    let entries = keys::change(&keys::path(&config.keys, &config.data_dir), |entries| {
-        if !entries.iter().any(|entry| entry.project == args.project) {
-            ensure!(!args.remove, "project: there is no `{}`", args.project);
-            super::keys::check_name(&args.project)?;
-            entries.push(keys::new_entry(&args.project));
-            is_new = true;
-        }
-        Ok(())
-    })?;
+    let entries = keys::change(&keys::path(&config.keys, &config.data_dir), |entries| prepare(args, entries))?;
     let entry = entries.into_iter().find(|entry| entry.project == args.project).context("the keys file")?;
     ensure!(!entry.disabled, "project: the keys of `{}` are disabled", args.project);
-    Ok((entry, is_new))
+    Ok(entry)
+}
+
+fn prepare(args: &DemoArgs, entries: &mut Vec<KeyEntry>) -> Result<()> {
+    let project = &args.project;
+    let Some(entry) = entries.iter_mut().find(|entry| &entry.project == project) else {
+        ensure!(!args.remove, "project: there is no `{project}`");
+        super::keys::check_name(project)?;
+        entries.push(KeyEntry { demo: true, ..keys::new_entry(project) });
+        return Ok(());
+    };
+    ensure!(entry.demo, "project: `{project}` is there already and is no demo's; name another one with --project");
+    // One of which only the hash is kept is of no use here, and goes with the project.
+    if args.remove && (entry.admin_key.is_empty() || entry.admin_key.starts_with("sha256:")) {
+        entry.admin_key = keys::new_secret(KeyKind::Admin);
+    }
+    Ok(())
+}
+
+fn print_removed(args: &DemoArgs) {
+    let project = &args.project;
+    match args.json {
+        true => println!("{}", json!({"project": project, "removed": true})),
+        false => println!(
+            "`{project}` is gone: its keys and all that was made in it. Its events are out of sight, and deleted 90 days after they were sent."
+        ),
+    }
 }
 
 /// Where the events go.
@@ -136,7 +152,6 @@ struct Filled {
 
 async fn fill(args: &DemoArgs, project: &Project, target: Target<'_>) -> Result<Filled> {
     let Target { address, entry } = target;
-    // First, so that a run that was cut off can be repeated and removed.
     project.put_board().await?;
     let read = entry.read_key.clone();
     let import =
@@ -189,5 +204,30 @@ impl Filled {
         }
         println!("{sent} events in project `{}`, {} of them new", args.project, books.stored);
         println!("{}{url}", if later.is_none() { "" } else { "start `pulse serve`, then open " });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(project: &str, remove: bool) -> DemoArgs {
+        let config = ConfigArgs { config: None, data_dir: None };
+        DemoArgs { config, project: project.to_owned(), people: 100, remove, json: false }
+    }
+
+    #[test]
+    fn a_project_is_known_as_a_demos_from_its_keys_on() {
+        let mut entries = vec![keys::new_entry("default")];
+        prepare(&args("demo", false), &mut entries).unwrap();
+        let begun = entries.clone();
+        assert!(begun[1].demo && begun[1].admin_key.is_empty());
+        // Cut off here, it is run again as if nothing had been.
+        prepare(&args("demo", false), &mut entries).unwrap();
+        assert_eq!(entries, begun);
+        prepare(&args("demo", true), &mut entries).unwrap();
+        assert!(entries[1].admin_key.starts_with("pulse_ak_"));
+        assert!(prepare(&args("default", true), &mut entries).unwrap_err().to_string().contains("is no demo's"));
+        assert!(prepare(&args("other", true), &mut entries).unwrap_err().to_string().contains("there is no `other`"));
     }
 }

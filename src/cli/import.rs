@@ -76,7 +76,7 @@ A map names fields and the columns they come from:
   type = \"order\"
   timestamp = \"now\"            # of tables with a column that looks like a time and is not when it happened
 
-Ends with 0 if lines were stored (what could not be read is told), 1 if it failed, 3 if not a single line could be read.")]
+Ends with 0 if lines were stored (what could not be read is told), 1 if it failed, 3 if not a single line could be read or there is none.")]
 pub(super) struct ImportArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -152,7 +152,8 @@ fn recipe(args: &ImportArgs, files: &[Given], settings: &Settings) -> Result<Rec
     if let Some(column) = &args.id_column {
         map = map.with_ids_of(column).map_err(anyhow::Error::msg).context("--id-column")?;
     }
-    let addresses = AddressHasher::open(&settings.config.data_dir).context("secret of imports")?;
+    let addresses = AddressHasher::open(&settings.config.data_dir)
+        .with_context(|| format!("data_dir: `{}`: the secret of imports", settings.config.data_dir.display()))?;
     let geo = Geo::open(&settings.config.geo, cache_dir().map(|cache| cache.join("geo")).as_deref()).map_err(anyhow::Error::msg)?;
     let proxies = settings.config.http.peer(Ipv4Addr::UNSPECIFIED.into()).map_err(anyhow::Error::msg)?;
     let site = Site {

@@ -16,6 +16,7 @@ use crate::config::Settings;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pulse keys create shop
+  pulse keys create shop --if-missing
   pulse keys admin shop
   pulse keys create shop --name web --origin https://shop.example --rate 500
   pulse keys rotate shop --id 3f2b… --overlap 7d
@@ -36,6 +37,9 @@ enum Action {
     Create {
         /// Name of the project
         project: String,
+        /// Where the project has keys, only print them
+        #[arg(long, conflicts_with = "name")]
+        if_missing: bool,
         #[command(flatten)]
         named: NamedKey,
         #[command(flatten)]
@@ -146,12 +150,17 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
     }
     let settings = args.config.load(Vec::new())?;
     let data_dir = &settings.config.data_dir;
-    std::fs::create_dir_all(data_dir)?;
     let path = keys::path(&settings.config.keys, data_dir);
     if args.action.is_none() {
         super::instance::require(&settings)?;
+        if path.exists() {
+            println!("{}", serde_json::to_string_pretty(&keys::read_checked(&path)?)?);
+            return Ok(());
+        }
     }
-    let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries))?;
+    std::fs::create_dir_all(data_dir)?;
+    let is_first = !path.exists();
+    let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries, is_first))?;
     if let Some(Action::Create { project, .. } | Action::Admin { project }) = &args.action {
         entries.retain(|entry| &entry.project == project);
     }
@@ -187,7 +196,7 @@ impl Action {
         let of_key =
             |id: &str, then: &str| format!("/v1/keys/{}{then}", url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>());
         let (project, at, request) = match self {
-            Self::Create { project, named, at } if named.name.is_some() => {
+            Self::Create { project, named, at, .. } if named.name.is_some() => {
                 (project, at, Request::Post("/v1/keys".to_owned(), named.written(Some(KeyKind::Write))))
             }
             Self::Revoke { project, id: Some(id), at } => (project, at, Request::Delete(of_key(id, ""))),
@@ -214,6 +223,9 @@ impl AtArgs {
     fn ask(&self, config: &ConfigArgs, project: &str, request: Request) -> Result<()> {
         super::start_logging("warn");
         let settings = asking_settings(config)?;
+        if self.url.is_none() {
+            super::instance::require(&settings)?;
+        }
         let instance = InstanceArgs::of(project.to_owned(), self.url.clone(), self.plain_http);
         let key = bearer(&self.admin_key(&settings, &instance)?, "admin key")?;
         let is_of_file = self.admin_key.is_none();
@@ -262,14 +274,18 @@ async fn audit(remote: &Remote, key: &HeaderValue) -> Result<Value> {
     }
 }
 
-fn apply(action: Option<&Action>, entries: &mut Vec<KeyEntry>) -> Result<()> {
+fn apply(action: Option<&Action>, entries: &mut Vec<KeyEntry>, is_first: bool) -> Result<()> {
     match action {
-        Some(Action::Create { project, .. }) => {
+        Some(Action::Create { project, if_missing, .. }) => {
             check_name(project)?;
-            if entries.iter().any(|entry| &entry.project == project) {
+            let has_keys = entries.iter().any(|entry| &entry.project == project);
+            // A file that is made now begins with the keys of `default`.
+            if has_keys && !is_first && !if_missing {
                 bail!("project: `{project}` has keys already");
             }
-            entries.push(keys::new_entry(project));
+            if !has_keys {
+                entries.push(keys::new_entry(project));
+            }
         }
         Some(Action::Revoke { project, .. }) => {
             let before = entries.len();

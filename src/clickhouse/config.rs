@@ -158,7 +158,11 @@ impl ClickHouseConfig {
     /// Refuses what nothing can work with: most likely another unit is meant.
     fn check_sizes(&self) -> Result<(), String> {
         let engine = &self.engine;
-        let times = [("request_timeout", self.request_timeout), ("engine.max_silence", engine.max_silence)];
+        let times = [
+            ("request_timeout", self.request_timeout),
+            ("engine.max_silence", engine.max_silence),
+            ("engine.max_query_time", engine.max_query_time),
+        ];
         if let Some((key, time)) = times.into_iter().find(|(_, time)| *time < LEAST_TIME) {
             return Err(format!("clickhouse.{key} = {time:?}: must be at least {LEAST_TIME:?}"));
         }
@@ -187,6 +191,8 @@ mod tests {
         };
         assert!(refused(|config| config.engine.max_memory = 3 << 20).starts_with("clickhouse.engine.max_memory = 3145728"));
         assert!(refused(|config| config.request_timeout = Duration::from_millis(1)).starts_with("clickhouse.request_timeout = 1ms"));
+        let short = refused(|config| config.engine.max_query_time = Duration::from_millis(500));
+        assert!(short.starts_with("clickhouse.engine.max_query_time = 500ms"));
         assert!(refused(|config| config.engine.max_silence = Duration::ZERO).starts_with("clickhouse.engine.max_silence = 0ns"));
     }
 

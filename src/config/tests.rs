@@ -39,6 +39,8 @@ fn an_unknown_key_is_refused_with_the_nearest_one() {
     assert!(problem.ends_with("unknown key `load.max_row`: did you mean `load.max_rows`?"), "{problem}");
     let problem = load("", &[("PULSE__LAOD__MAX_ROWS", "7")], &[]).unwrap_err().0;
     assert!(problem.contains("unknown key `laod`: did you mean `load`?"), "{problem}");
+    let problem = load("", &[("PULSE__HTTP__LISTEN__X", "1")], &[]).unwrap_err().0;
+    assert!(problem.contains("http.listen is a key, not a section"), "{problem}");
 }
 
 #[test]
@@ -125,6 +127,23 @@ fn no_secret_is_shown_wherever_it_stands() {
     for text in shown {
         assert!(!text.contains("hush"), "{text}");
     }
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused_by_its_key() {
+    for (text, key) in [
+        ("http.listen = ''\n", "http.listen: ``"),
+        ("http.operations_listen = 'x'\n", "http.operations_listen: `x`"),
+        ("http.listen = '127.0.0.1:8080'\nhttp.operations_listen = '127.0.0.1:8080'\n", "http.operations_listen: another listener"),
+        ("http.listen = '127.0.0.1:0'\nhttp.tls.certificate = 'c.pem'\nhttp.tls.key = 'k.pem'\n", "http.tls.certificate: `c.pem`"),
+        ("http.tls.key = 'k.pem'\n", "http.tls.key: `k.pem`"),
+        ("alerts.external_url = 'ftp://pulse.example'\n", "alerts.external_url: `ftp://pulse.example`"),
+        ("alerts.external_url = 'https://pulse.example/?z'\n", "alerts.external_url: `https://pulse.example/?z`"),
+    ] {
+        let problem = load(text, &[], &[]).unwrap().check().map(drop).unwrap_err().0;
+        assert!(problem.contains(key), "{problem}");
+    }
+    load("http.listen = '127.0.0.1:0'\nhttp.operations_listen = '127.0.0.1:0'\n", &[], &[]).unwrap().check().unwrap();
 }
 
 #[test]

@@ -29,6 +29,7 @@ use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::{Flow, LargeReads, Wire};
 use super::{HttpConfig, Peer, proxy_protocol};
+use crate::outage::Outage;
 
 /// Buffer a connection reads into: a batch of 100 events in one or two frames.
 const READ_BUFFER: usize = 256 << 10;
@@ -182,7 +183,7 @@ impl Server {
     {
         let limit = ConnectionLimit::new(self.config.max_connections, self.config.max_connections_per_client);
         let (large_reads, budget) = (LargeReads::default(), Budget::new(self.config.max_body_memory));
-        let mut connections = JoinSet::new();
+        let (mut connections, mut outage) = (JoinSet::new(), Outage::default());
         if let Some(Encrypted { tls, .. }) = &self.encrypted {
             connections.spawn(tls.clone().watch(stop.clone()));
         }
@@ -202,7 +203,10 @@ impl Server {
                     connections.spawn(connection.serve(Arriving { stream, tls }, routes.clone(), stop.clone()));
                 }
                 Err(problem) => {
-                    tracing::warn!(%problem, "cannot accept");
+                    // One succeeds now and then meanwhile: only a while without a failure ends this.
+                    if outage.begins() {
+                        tracing::warn!(%problem, "cannot accept");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

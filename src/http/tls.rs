@@ -57,9 +57,11 @@ impl TlsConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let missing = [("certificate", &self.certificate), ("key", &self.key)].into_iter().find(|(_, path)| path.is_empty());
-        match missing.filter(|_| self.is_on()) {
-            Some((key, _)) => Err(format!("http.tls.{key}: http.tls.listen needs it")),
+        let mut files = [("certificate", &self.certificate), ("key", &self.key)].into_iter();
+        // Files without a listener: somebody takes for encrypted what is not.
+        match files.find(|(_, path)| path.is_empty() == self.is_on()) {
+            Some((key, _)) if self.is_on() => Err(format!("http.tls.{key}: http.tls.listen needs it")),
+            Some((key, path)) => Err(format!("http.tls.{key}: `{path}` is for http.tls.listen, which names no address")),
             None => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::clickhouse::ClickHouse;
 use crate::event::dead_letter::{DeadLetter, DeadLetterRecord};
 use crate::log::{LogError, PartitionReader, Record};
+use crate::outage::{Outage, Over};
 use crate::store::tables::dead_letters;
 
 const READ_BYTES: usize = 1 << 20;
@@ -20,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Loads letters until asked to stop.
 pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, stop: CancellationToken) -> Result<(), LogError> {
     let revoked = reader.revoked();
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let (mut backoff, mut outage) = (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), Outage::default());
     loop {
         let records = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -43,13 +44,18 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
             let (read, next_offset) = next_letters(&mut records);
             let letters: Vec<DeadLetter<'_>> = read.iter().flat_map(DeadLetterRecord::letters).collect();
             while let Err(problem) = dead_letters::insert(&store, &letters).await {
-                tracing::error!(%problem, "dead letters not stored: waiting");
+                if outage.begins() {
+                    tracing::error!(%problem, "dead letters not stored: waiting");
+                }
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(backoff.next_pause()) => {}
                 }
             }
             backoff.reset();
+            if let Some(Over { failures, lasted }) = outage.ends() {
+                tracing::info!(failures, ?lasted, "dead letters are stored again");
+            }
             reader.commit(next_offset).await?;
         }
     }

@@ -1,12 +1,14 @@
 //! One insert of a block: tried until the table has it, or it is certain that another owner has loaded.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::block::Sealed;
 use super::error::TableError;
+use super::refusals::Refusals;
 use super::table::Table;
 use crate::backoff::Backoff;
 use crate::metrics::Counter;
@@ -33,11 +35,19 @@ pub(super) enum Inserted {
 /// A running insert.
 pub(super) type Inserting = Pin<Box<dyn Future<Output = Inserted> + Send>>;
 
+/// A block that is to be inserted, where, and under which generation of the fence.
+pub(super) struct Insertion<T> {
+    pub(super) table: T,
+    pub(super) sealed: Sealed,
+    pub(super) generation: u64,
+}
+
 /// Inserts a block until the table has it. After any doubt: fence, look, and only then insert again. Where anyone else has taken the
 /// fence, to load or to say something of sessions that are stored, what this worker remembers is out of date. Where it is certain that nothing
 /// of the block is stored or still running ([`TableError::is_over`]), a look is enough.
-pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u64, stop: CancellationToken) -> Inserted {
-    let (mut pause, mut too_large) = (Pause::default(), 0);
+pub(super) async fn insert<T: Table>(insertion: Insertion<T>, mut pause: Pause, stop: CancellationToken) -> Inserted {
+    let Insertion { table, sealed, mut generation } = insertion;
+    let mut too_large = 0;
     loop {
         let Err(mut problem) = table.insert(&sealed, generation).await else { return Inserted::Stored { sealed, generation } };
         let is_over = problem.is_over();
@@ -82,27 +92,28 @@ pub(super) async fn insert<T: Table>(table: T, sealed: Sealed, mut generation: u
     }
 }
 
-/// Waits between attempts, longer each time, and logs what kind of trouble it is.
-pub(super) struct Pause(Backoff);
+/// Waits between attempts, longer each time, and has the log say what kind of trouble it is.
+pub(super) struct Pause {
+    backoff: Backoff,
+    refusals: Arc<Refusals>,
+}
 
 impl Default for Pause {
     fn default() -> Self {
-        Self(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))
+        Self::new(&Arc::default())
     }
 }
 
 impl Pause {
+    pub(super) fn new(refusals: &Arc<Refusals>) -> Self {
+        Self { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), refusals: Arc::clone(refusals) }
+    }
+
     /// Waits, or until `ends`: a worker that is to stop tries once more at once.
     pub(super) async fn after(&mut self, problem: &TableError, partition: u16, ends: impl Future<Output = ()>) {
         Counter::LoadRetries.add(1);
-        match problem {
-            TableError::Stop(why) => tracing::error!(partition, why, "loading stopped until this is mended; nothing is lost"),
-            TableError::Fenced => tracing::warn!(partition, "insert refused by the fence"),
-            TableError::Later(why) | TableError::Refused(why) | TableError::TooLarge(why) => {
-                tracing::warn!(partition, why, "clickhouse refuses for now")
-            }
-        }
-        let _ = tokio::time::timeout(self.0.next_pause(), ends).await;
+        self.refusals.note(problem, partition);
+        let _ = tokio::time::timeout(self.backoff.next_pause(), ends).await;
     }
 }
 

@@ -12,16 +12,17 @@ use tokio_util::sync::CancellationToken;
 use super::block::{Block, EnrichedRecord, Sealed};
 use super::error::TableError;
 use super::flush_schedule::FlushSchedule;
-use super::insert::{Inserted, Inserting, Pause, insert, wait};
+use super::insert::{Inserted, Inserting, Insertion, Pause, insert, wait};
 use super::memory::{Memory, MemoryLimits};
 use super::raw_bounds::RawBounds;
+use super::refusals::Refusals;
 use super::stats::LoadStats;
 use super::table::Table;
 use crate::event::ids::LogEpoch;
 use crate::event::record::{self, Enriched, Header, RawOrigin};
-use crate::log::outage::{Outage, Over};
 use crate::log::{LogError, PartitionReader, Record};
 use crate::metrics::Counter;
+use crate::outage::{Outage, Over};
 use crate::store::books::PartitionKey;
 use crate::{clock, failpoint};
 
@@ -50,6 +51,7 @@ pub(super) struct Shared<T, W> {
     pub(super) memory: MemoryLimits,
     pub(super) stats: Arc<LoadStats>,
     pub(super) flush_schedule: Arc<FlushSchedule>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// Loads one partition.
@@ -139,7 +141,10 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         while !stop.is_cancelled() {
             let partition = self.reader.partition();
             match self.own(&stop).await {
-                Ok(Ended::Over) => return Ok(()),
+                Ok(Ended::Over) => {
+                    self.shared.refusals.forget(partition);
+                    return Ok(());
+                }
                 Ok(Ended::Overlap) => tracing::warn!(partition, "another owner has loaded meanwhile: taking the fence again"),
                 // As after an overlap: the table is asked how far it is, and what it lacks is read again.
                 Ok(Ended::TooLarge) => self.max_weight = self.max_weight.min(self.sent_weight) / 2,
@@ -324,7 +329,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
     async fn begin(&mut self, ownership: &mut Ownership, epoch: LogEpoch, ends: &Ends) -> Result<bool, LogError> {
         let partition = self.reader.partition();
         let key = PartitionKey { epoch, partition };
-        let mut pause = Pause::default();
+        let mut pause = Pause::new(&self.shared.refusals);
         loop {
             let attempt = async {
                 let (generation, highest) = self.shared.table.take_fence(key).await?;
@@ -338,6 +343,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
             match result {
                 Ok((generation, highest, memory)) => {
                     failpoint::point("load.fenced");
+                    self.shared.refusals.ends(partition);
                     ownership.first_raw = self.shared.raw.first_held(key, highest.map_or(0, |highest| highest + 1)).await?;
                     tracing::info!(partition, generation, stored = highest, "loading");
                     (ownership.epoch, ownership.generation, ownership.highest, ownership.memory) =
@@ -361,7 +367,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
 
     /// Looks up the candidates, seals the block and begins its insert. Returns `false` if this ends while the table does not answer.
     async fn flush(&mut self, ownership: &mut Ownership, ends: &Ends) -> bool {
-        let mut pause = Pause::default();
+        let mut pause = Pause::new(&self.shared.refusals);
         Counter::Suspects.add(self.block.candidates.len() as u64);
         while let Some(key) = self.block.key().filter(|_| !self.block.candidates.is_empty()) {
             let found = tokio::select! {
@@ -381,7 +387,8 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         failpoint::point("load.sealed");
         self.sent_weight = self.weight;
         ownership.memory.dedupe.begin_insert();
-        ownership.inserting = Some(Box::pin(insert(self.shared.table.clone(), sealed, ownership.generation, ends.stop.clone())));
+        let insertion = Insertion { table: self.shared.table.clone(), sealed, generation: ownership.generation };
+        ownership.inserting = Some(Box::pin(insert(insertion, Pause::new(&self.shared.refusals), ends.stop.clone())));
         true
     }
 
@@ -391,7 +398,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
         let sessions = &mut ownership.memory.sessions;
         let rows = self.block.waiting_rows(sessions);
         let mut settled = sessions.begin_settling();
-        let (mut questions, mut pause) = (sessions.questions(&rows), Pause::default());
+        let (mut questions, mut pause) = (sessions.questions(&rows), Pause::new(&self.shared.refusals));
         Counter::SessionLookups.add(questions.len() as u64);
         while !questions.is_empty() {
             let visits = tokio::select! {
@@ -411,7 +418,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
 
     /// Writes what the events of the block tie. `false` if the table does not answer and this ends.
     async fn store_ties(&mut self, ends: &Ends) -> bool {
-        let mut pause = Pause::default();
+        let mut pause = Pause::new(&self.shared.refusals);
         while let Some(key) = self.block.key().filter(|_| !self.block.ties.open().is_empty()) {
             let stored = tokio::select! {
                 () = ends.revoked.cancelled() => return false,
@@ -432,6 +439,7 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
     /// After an insert: commits, and records how long the events took.
     async fn finish(&mut self, ownership: &mut Ownership, sealed: Sealed, generation: u64) -> Result<(), LogError> {
         failpoint::point("load.stored");
+        self.shared.refusals.ends(self.reader.partition());
         ownership.generation = generation;
         ownership.memory.dedupe.end_insert();
         // Slowly: what is too large again ends the ownership again.

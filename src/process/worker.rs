@@ -19,9 +19,9 @@ use super::ProcessLimits;
 use super::enrich::agent::AgentParser;
 use super::pipeline::{Applied, Pipeline};
 use crate::event::record::RawOrigin;
-use crate::log::outage::{Outage, Over};
 use crate::log::{self, Ack, Log, LogError, PartitionReader, Record, Topic};
 use crate::metrics::Counter;
+use crate::outage::{Outage, Over};
 use crate::{clock, failpoint};
 
 /// Bytes read at a time: a few records, so that a backlog does not grow memory.

@@ -66,14 +66,18 @@ impl InternalRules {
             let parsed = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
             parsed.ok_or_else(|| format!("{section}.internal_networks: `{text}` is no address or network such as 192.0.2.0/24"))
         };
-        let marker = |key: &str, text: &str| match Marker::parse(text) {
+        // `unlike` are letters that end the name where it is looked for.
+        let marker = |key: &str, text: &str, unlike: &str| match Marker::parse(text) {
             None if !text.is_empty() => Err(format!("{section}.{key}: `{text}` has no name")),
+            Some(marker) if marker.name.contains(|letter: char| unlike.contains(letter)) => {
+                Err(format!("{section}.{key}: `{text}`: no name has any of `{unlike}`"))
+            }
             marker => Ok(marker),
         };
         Ok(Self {
             networks: networks.iter().map(network).collect::<Result<_, _>>()?,
-            cookie: marker("internal_cookie", cookie)?,
-            parameter: marker("internal_parameter", parameter)?,
+            cookie: marker("internal_cookie", cookie, " ;,")?,
+            parameter: marker("internal_parameter", parameter, "?&#")?,
             excludes_data_centres,
         })
     }
@@ -147,5 +151,7 @@ mod tests {
         assert!(problem.contains("projects.shop.internal_networks") && problem.contains("192.0.2.0/33"), "{problem}");
         assert!(rules(&[], "=1", "").unwrap_err().contains("projects.shop.internal_cookie"));
         assert!(rules(&[], "", "=1").unwrap_err().contains("projects.shop.internal_parameter"));
+        assert!(rules(&[], "a b", "").unwrap_err().contains("projects.shop.internal_cookie: `a b`"));
+        assert!(rules(&[], "", "?preview").unwrap_err().contains("projects.shop.internal_parameter: `?preview`"));
     }
 }

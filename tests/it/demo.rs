@@ -1,6 +1,6 @@
 //! Two months of a tea shop in a project of its own: there after one command, once however often it is asked for, and taken away again.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -22,6 +22,27 @@ fn filled(pulse: &Pulse, arguments: &[&str]) -> Value {
 
 fn count(filled: &Value, name: &str) -> u64 {
     filled[name].as_u64().unwrap()
+}
+
+/// What `pulse keys` prints of the data directory.
+fn keys(pulse: &Pulse, arguments: &[&str]) -> Value {
+    let output = Command::new(program()).args(["keys", "--data-dir"]).arg(pulse.data_dir()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Begins a demo in a project and cuts it off as soon as that has keys.
+async fn cut_off(pulse: &Pulse, project: &str) {
+    let mut command = Command::new(program());
+    command.args(["demo", "--project", project, "--data-dir"]).arg(pulse.data_dir()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut begun = command.spawn().unwrap();
+    let named = format!("\"project\": \"{project}\"");
+    while !std::fs::read_to_string(pulse.data_dir().join("keys.json")).unwrap().contains(&named) {
+        assert!(begun.try_wait().unwrap().is_none(), "the demo ended before it had keys");
+        tokio::time::sleep(crate::harness::POLL).await;
+    }
+    begun.kill().unwrap();
+    begun.wait().unwrap();
 }
 
 /// Asks with the key of the address that was printed.
@@ -103,17 +124,25 @@ async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
         assert!(count(&tested, "fired") > 0 || id != "traffic-stopped");
     }
 
-    // Again: only what happened since.
+    // Again, though somebody has deleted its board: only what happened since.
+    let read_key = first["url"].as_str().unwrap().split("#key=").nth(1).unwrap();
+    let delete = pulse.http.request(Method::DELETE, "/v1/boards/demo-shop", read_key, String::new());
+    assert!(pulse.http.send(delete).await.unwrap().0.is_success());
     let second = filled(&pulse, &[]);
     assert_eq!(count(&second, "duplicate"), sent);
     assert_eq!(count(&second, "stored"), count(&second, "sent") - sent);
+    assert_eq!(ask(&pulse, &second, "/v1/boards/demo-shop", &Value::Null).await.0, StatusCode::OK);
     // Nobody else's project is touched.
     assert_eq!(pulse.http.settled().await["received"], 0);
     let refused = demo(&pulse, &["--project", "default"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("`default` is there already and is no demo's"), "{refused:?}");
 
     make_things(&pulse, &second).await;
-    assert!(demo(&pulse, &["--remove"]).status.success());
+    keys(&pulse, &["admin", "demo"]);
+    let named = keys(&pulse, &["create", "demo", "--name", "mine", "--kind", "read"]);
+    let named = json!({"url": format!("/#key={}", named["key"].as_str().unwrap())});
+    assert_eq!(ask(&pulse, &named, "/v1/boards", &Value::Null).await.0, StatusCode::OK);
+    assert_eq!(filled(&pulse, &["--remove"]), json!({"project": "demo", "removed": true}));
     let mut status = StatusCode::OK;
     let deadline = tokio::time::Instant::now() + crate::harness::PATIENCE;
     while status != StatusCode::UNAUTHORIZED && tokio::time::Instant::now() < deadline {
@@ -124,9 +153,8 @@ async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
     let gone = demo(&pulse, &["--remove"]);
     assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no `demo`"), "{gone:?}");
     // A project is its name: what was made in it does not come back with it.
-    let keys = Command::new(program()).args(["keys", "--data-dir"]).arg(pulse.data_dir()).args(["create", "demo"]).output().unwrap();
-    let keys: Value = serde_json::from_slice(&keys.stdout).unwrap();
-    let made = json!({"url": format!("{}/#key={}", pulse.http.address(), keys[0]["read_key"].as_str().unwrap())});
+    let made = keys(&pulse, &["create", "demo"]);
+    let made = json!({"url": format!("{}/#key={}", pulse.http.address(), made[0]["read_key"].as_str().unwrap())});
     while ask(&pulse, &made, "/v1/boards", &Value::Null).await.0 != StatusCode::OK && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(crate::harness::POLL).await;
     }
@@ -135,5 +163,9 @@ async fn a_demo_fills_a_project_of_its_own_once_and_is_removed_again() {
         let listed = answer.as_object().and_then(|listed| listed.values().next()).and_then(Value::as_array).map_or(0, Vec::len);
         assert!(listed == 0 && (status.is_success() || status == StatusCode::NOT_FOUND), "{path}: {status} {answer}");
     }
+    assert_eq!(ask(&pulse, &named, "/v1/boards", &Value::Null).await.0, StatusCode::UNAUTHORIZED);
+
+    cut_off(&pulse, "cut").await;
+    assert_eq!(filled(&pulse, &["--project", "cut", "--remove"]), json!({"project": "cut", "removed": true}));
     assert!(pulse.stop().await);
 }

@@ -120,6 +120,33 @@ fn nothing_starts_with_a_secret_of_the_example() {
     assert!(!output.status.success() && said.contains("project default: a key says `change-me`"), "{said}");
 }
 
+/// Runs `pulse` on a folder with the arguments that stand in a file; what it prints.
+fn printed(arguments: &[&str], folder: &Path) -> String {
+    let output = Command::new(program()).args(arguments).env("PULSE__DATA_DIR", folder).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_fleet_gets_its_keys_the_first_time_and_the_same_ones_later() {
+    let compose = lines(&path("compose.yaml"));
+    let command = compose.iter().find_map(|line| line.strip_prefix("command: [keys, ")?.strip_suffix(']')).unwrap();
+    let arguments: Vec<&str> = ["keys"].into_iter().chain(command.split(", ")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let first = printed(&arguments, folder.path());
+    let keys: Value = serde_json::from_str(&first).unwrap();
+    assert!(keys[0]["project"] == "default" && keys[0]["write_key"].as_str().unwrap().starts_with("pulse_wk_"), "{keys}");
+    assert_eq!(printed(&arguments, folder.path()), first);
+
+    let manifest = std::fs::read_to_string(path("kubernetes/secret.example.yaml")).unwrap();
+    let command = manifest.lines().find_map(|line| line.strip_prefix("#   pulse ")?.split_once(" --data-dir")).unwrap().0;
+    let folder = tempfile::tempdir().unwrap();
+    let arguments: Vec<&str> = command.split(' ').collect();
+    let made: Value = serde_json::from_str(&printed(&arguments, folder.path())).unwrap();
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("keys.json")).unwrap()).unwrap();
+    assert_eq!(made, kept);
+}
+
 #[test]
 fn the_example_has_every_secret_that_compose_asks_for() {
     let example: BTreeSet<String> =

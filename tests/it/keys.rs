@@ -214,11 +214,14 @@ async fn operations_are_where_the_operator_says_and_nowhere_else() {
 #[test]
 fn in_a_folder_without_a_pulse_nothing_is_made_by_what_only_reads() {
     let folder = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 9] = [
         &["export", "--output", "-"],
         &["export-config", "config"],
         &["dead"],
         &["keys"],
+        &["keys", "list", "default"],
+        &["keys", "create", "default", "--name", "web"],
+        &["demo", "--remove"],
         &["replay"],
         &["sessions", "rebuild", "--from", "-1d"],
     ];
@@ -228,4 +231,14 @@ fn in_a_folder_without_a_pulse_nothing_is_made_by_what_only_reads() {
         assert!(!output.status.success() && said.contains("data_dir: there is no pulse in"), "{arguments:?}: {said}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{arguments:?}");
     }
+}
+
+#[test]
+fn printing_the_keys_writes_nothing_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = json!([{"project": "default", "write_key": "w", "read_key": "r"}]);
+    std::fs::write(folder.path().join("keys.json"), entries.to_string()).unwrap();
+    let output = std::process::Command::new(program()).args(["keys", "--data-dir"]).arg(folder.path()).output().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), entries);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The layer of each module; a module may import what lies lower.
-const LAYERS: [(&str, u8); 29] = [
+const LAYERS: [(&str, u8); 30] = [
     ("cli", 5),
     ("app", 4),
     ("config", 4),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u8); 29] = [
     ("metrics", 0),
     ("clock", 0),
     ("backoff", 0),
+    ("outage", 0),
     ("byte_budget", 0),
     ("byte_size", 0),
     ("failpoint", 0),

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::calendar::{Day, HOUR_MS};
 use crate::cli::remote::Remote;
 
-/// Its board, by which a project is known to be a demo's.
-pub(super) const BOARD: &str = "/v1/boards/demo-shop";
+const BOARD: &str = "/v1/boards/demo-shop";
 const BOARD_BODY: &str = include_str!("board.json");
 const RULES: &str = include_str!("../../../deploy/alerts/examples.toml");
 const TEN: i64 = 10 * HOUR_MS;
@@ -20,11 +19,6 @@ pub(super) struct Project {
 }
 
 impl Project {
-    /// Whether the project is a demo's.
-    pub(super) async fn is_demo(&self) -> Result<bool> {
-        Ok(self.list("/v1/boards", "boards").await?.iter().any(is_own))
-    }
-
     pub(super) async fn put_board(&self) -> Result<()> {
         let board: Value = serde_json::from_str(BOARD_BODY).context("the board")?;
         self.remote.put_json(BOARD, &self.key, &board).await.map(drop)
@@ -42,8 +36,9 @@ impl Project {
         Ok(())
     }
 
-    /// Takes away what was made in the project, by the demo and by anybody; its own board last, so that what was cut off can be repeated.
-    pub(super) async fn clear(&self) -> Result<()> {
+    /// Takes away what was made in the project, by the demo and by anybody; `admin` is its admin key.
+    pub(super) async fn clear(&self, admin: &HeaderValue) -> Result<()> {
+        self.forget_named_keys(admin).await?;
         // Those of the files of the server have no version; what was applied from a file has one.
         for rule in self.list("/v1/alerts", "alerts").await?.iter().filter(|rule| !rule["version"].is_null()) {
             self.delete("/v1/alerts", text(rule, "id")).await?;
@@ -63,9 +58,7 @@ impl Project {
                 self.delete("/v1/notes", text(&note, "id")).await?;
             }
         }
-        let mut boards = self.list("/v1/boards", "boards").await?;
-        boards.sort_by_key(is_own);
-        for board in boards {
+        for board in self.list("/v1/boards", "boards").await? {
             let id = text(&board, "id");
             for share in self.list(&format!("/v1/boards/{id}/shares"), "shares").await? {
                 self.delete("/v1/shares", text(&share, "id")).await?;
@@ -75,20 +68,33 @@ impl Project {
         Ok(())
     }
 
+    /// Revokes them, and then forgets those that are revoked: a project that is made again under this name has none of them.
+    async fn forget_named_keys(&self, admin: &HeaderValue) -> Result<()> {
+        self.remote.knows("/v1/keys", admin).await?;
+        loop {
+            let keys = self.list_with(admin, "/v1/keys", "keys").await?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            for key in keys {
+                self.remote.delete(&format!("/v1/keys/{}", text(&key, "id")), admin).await?;
+            }
+        }
+    }
+
     /// What a path lists under `name`.
     async fn list(&self, path: &str, name: &str) -> Result<Vec<Value>> {
-        let mut listed: Value = serde_json::from_slice(&self.remote.get(path, &self.key).await?).context("a list")?;
+        self.list_with(&self.key, path, name).await
+    }
+
+    async fn list_with(&self, key: &HeaderValue, path: &str, name: &str) -> Result<Vec<Value>> {
+        let mut listed: Value = serde_json::from_slice(&self.remote.get(path, key).await?).context("a list")?;
         Ok(listed[name].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
     async fn delete(&self, path: &str, id: &str) -> Result<()> {
         self.remote.delete(&format!("{path}/{id}"), &self.key).await.map(drop)
     }
-}
-
-/// Whether a board of a list is the demo's.
-fn is_own(board: &Value) -> bool {
-    BOARD.ends_with(&format!("/{}", text(board, "id")))
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

@@ -98,10 +98,16 @@ struct ReasonTold<'r> {
     examples: &'r [Example],
 }
 
-/// Nothing of what was read could be stored.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing was stored: {0} of {0} lines could not be read, for the reasons above")]
-pub(in crate::cli) struct NothingStored(u64);
+/// Why an import that could read its files has stored nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::cli) enum NothingStored {
+    /// None of so many lines could be read.
+    #[error("nothing was stored: {0} of {0} lines could not be read, for the reasons above")]
+    Unreadable(u64),
+    /// Most likely something went wrong with the files before.
+    #[error("nothing was stored: there is not a single line in what was given")]
+    Empty,
+}
 
 /// How an import ended.
 #[derive(Debug, Serialize)]
@@ -144,10 +150,11 @@ impl<'r> Summary<'r> {
                 "read       {read}\nstored     {stored}\nduplicate  {duplicate}\nfiltered   {filtered}\nrejected   {rejected}\ndead       {dead}"
             ),
         }
-        if *read > 0 && dead == read {
-            return Err(NothingStored(*read).into());
+        match *read {
+            0 => Err(NothingStored::Empty.into()),
+            read if read == *dead => Err(NothingStored::Unreadable(read).into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn tell(&self, out: &mut impl Write) -> std::io::Result<()> {
@@ -189,12 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_stores_nothing_fails_and_an_empty_one_does_not() {
+    fn an_import_that_stores_nothing_fails_also_where_there_is_nothing() {
         let mut reasons = Reasons::default();
         reasons.add("no_time", 3, example(1));
         let summary = Summary::of(3, &Books { received: 3, dead: 3, ..Books::default() }, &reasons, &[]);
-        assert!(summary.print(true).unwrap_err().is::<NothingStored>());
-        assert!(Summary::of(0, &Books::default(), &Reasons::default(), &[]).print(true).is_ok());
+        assert_eq!(summary.print(true).unwrap_err().downcast::<NothingStored>().unwrap(), NothingStored::Unreadable(3));
+        let nothing = Summary::of(0, &Books::default(), &Reasons::default(), &[]);
+        assert_eq!(nothing.print(true).unwrap_err().downcast::<NothingStored>().unwrap(), NothingStored::Empty);
         // Imported again, all of it is there already.
         assert!(Summary::of(3, &Books { received: 3, duplicate: 3, ..Books::default() }, &Reasons::default(), &[]).print(true).is_ok());
     }

@@ -54,6 +54,7 @@ impl Edge {
             read_key: read_key.to_owned(),
             import_key: import_key.to_owned(),
             disabled,
+            demo: false,
         };
         let entries = [entry("shop", [WRITE, READ, IMPORT], false), entry("closed", [DISABLED, "", ""], true)];
         write(&dir.path().join("keys.json"), &entries).unwrap();

@@ -374,7 +374,8 @@ fn begin(world: &World) -> (tokio::task::JoinHandle<Result<(), LogError>>, Cance
     let flush_schedule = Arc::new(FlushSchedule::new(&limits));
     let reader = Reader::new(world);
     let revoked = reader.revoked.clone();
-    let shared = Shared { table: world.clone(), raw: world.clone(), memory: limits.memory, stats: Arc::default(), flush_schedule };
+    let (memory, stats, refusals) = (limits.memory, Arc::default(), Arc::default());
+    let shared = Shared { table: world.clone(), raw: world.clone(), memory, stats, flush_schedule, refusals };
     let worker = Worker::new(shared, reader);
     (crate::lifecycle::spawn_apart(worker.run(CancellationToken::new())), revoked)
 }

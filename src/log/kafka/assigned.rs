@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use super::KafkaLog;
 use super::client;
 use super::start_offsets::{StartOffsets, StartPosition, StartQuery};
-use crate::log::outage::{Outage, Over};
 use crate::log::{Record, Topic};
+use crate::outage::{Outage, Over};
 
 /// Longest time a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);

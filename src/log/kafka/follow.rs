@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 use super::KafkaLog;
 use super::client::{self, Quiet};
-use crate::log::outage::{Outage, Over};
 use crate::log::{Followed, Log, LogError, Record, Topic, TopicFollower};
+use crate::outage::{Outage, Over};
 
 /// Batches that wait to be taken. Beyond them the thread stops polling.
 const MAX_BATCHES: usize = 8;

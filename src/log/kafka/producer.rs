@@ -27,8 +27,8 @@ use tokio::sync::oneshot;
 use super::OpenError;
 use super::client;
 use super::config::KafkaLimits;
-use crate::log::outage::{Outage, Over};
 use crate::log::{Ack, LogError, Topic};
+use crate::outage::{Outage, Over};
 
 /// How long the thread that resolves acknowledgements waits at a time; it notices an end this late.
 const POLL: Duration = Duration::from_millis(100);

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 
 use super::KafkaLog;
 use super::client;
-use crate::log::outage::{Outage, Over};
 use crate::log::{Log, LogError, Topic};
+use crate::outage::{Outage, Over};
 
 /// Longest wait for committed offsets.
 const TIMEOUT: Duration = Duration::from_secs(5);
