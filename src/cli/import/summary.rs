@@ -201,7 +201,8 @@ mod tests {
         reasons.add("no_time", 3, example(1));
         let summary = Summary::of(3, &Books { received: 3, dead: 3, ..Books::default() }, &reasons, &[]);
         assert_eq!(summary.print(true).unwrap_err().downcast::<NothingStored>().unwrap(), NothingStored::Unreadable(3));
-        let nothing = Summary::of(0, &Books::default(), &Reasons::default(), &[]);
+        let reasons = Reasons::default();
+        let nothing = Summary::of(0, &Books::default(), &reasons, &[]);
         assert_eq!(nothing.print(true).unwrap_err().downcast::<NothingStored>().unwrap(), NothingStored::Empty);
         // Imported again, all of it is there already.
         assert!(Summary::of(3, &Books { received: 3, duplicate: 3, ..Books::default() }, &Reasons::default(), &[]).print(true).is_ok());
