@@ -24,7 +24,7 @@ pub(crate) mod volume;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +43,8 @@ use self::openapi::Exchange;
 /// How long anything that must happen may take; a machine that builds beside the tests is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const POLL: Duration = Duration::from_millis(20);
+/// Longest time that a program may run which ends by itself.
+const LONGEST_RUN: Duration = Duration::from_secs(30 * 60);
 
 /// A running pulse.
 pub(crate) struct Pulse {
@@ -202,6 +204,13 @@ impl Pulse {
 
 fn between(text: &str, left: &str, right: &str) -> String {
     text.split(left).nth(1).unwrap().split(right).next().unwrap().to_owned()
+}
+
+/// What a program has said that ran to its end. One that has none is killed, and fails its test instead of holding up all others.
+pub(crate) async fn output(command: &mut Command) -> Output {
+    let ended = tokio::time::timeout(LONGEST_RUN, command.kill_on_drop(true).output()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("{command:?} does not end"));
+    ended.unwrap_or_else(|problem| panic!("{command:?} does not run: {problem}"))
 }
 
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {

@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Pulse, program};
+use crate::harness::{Pulse, output, program};
 
 /// Most bytes, compressed, of the script and the style of the first page; and of all pages.
 const FIRST_PAGE: usize = 70_000;
@@ -130,25 +130,15 @@ async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
         ("LATE_WRITE_KEY", &late.0),
         ("LATE_READ_KEY", &late.1),
     ];
-    let sent = tokio::process::Command::new("node")
-        .args(["seed.mjs", pulse.http.address(), &pulse.http.write_key, "hostile"])
-        .current_dir(&tests)
-        .output()
-        .await
-        .expect("node does not run");
+    let mut seed = tokio::process::Command::new("node");
+    let sent = output(seed.args(["seed.mjs", pulse.http.address(), &pulse.http.write_key, "hostile"]).current_dir(&tests)).await;
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     pulse.http.settled().await;
 
     let out = tempfile::tempdir().unwrap();
-    let output = tokio::process::Command::new("node")
-        .arg(&runner)
-        .arg("test")
-        .current_dir(&tests)
-        .envs(environment)
-        .env("SCREEN_OUT", out.path())
-        .output()
-        .await
-        .expect("node does not run");
+    let mut tested = tokio::process::Command::new("node");
+    tested.arg(&runner).arg("test").current_dir(&tests).envs(environment).env("SCREEN_OUT", out.path());
+    let output = output(&mut tested).await;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     // What `make bench-screen` measures.

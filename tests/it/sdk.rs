@@ -10,8 +10,9 @@ use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 use pulse::clickhouse::engine::cache_dir;
 use serde_json::Value;
+use tokio::process::Command;
 
-use crate::harness::Pulse;
+use crate::harness::{self, Pulse};
 
 /// Most bytes of our own SDK, compressed.
 const MOST_BYTES: usize = 5_000;
@@ -27,15 +28,10 @@ fn modules() -> PathBuf {
 async fn run(pulse: &Pulse, script: &str) -> String {
     let modules = modules();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script);
-    let output = tokio::process::Command::new("node")
-        .arg(script)
-        .env("NODE_PATH", modules)
-        .env("HOST", pulse.http.address())
-        .env("KEY", &pulse.http.write_key)
-        .env("READ_KEY", &pulse.http.read_key)
-        .output()
-        .await
-        .expect("node does not run");
+    let mut command = Command::new("node");
+    command.arg(script).env("NODE_PATH", modules).env("HOST", pulse.http.address());
+    command.env("KEY", &pulse.http.write_key).env("READ_KEY", &pulse.http.read_key);
+    let output = harness::output(&mut command).await;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     said
@@ -43,13 +39,8 @@ async fn run(pulse: &Pulse, script: &str) -> String {
 
 /// Runs tests of our own SDKs that need no pulse: servers of theirs do what the real one would need minutes for.
 async fn run_tests(program: &str, arguments: &[&str], folder: &str) {
-    let output = tokio::process::Command::new(program)
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
-        .env("NODE_PATH", modules())
-        .output()
-        .await
-        .unwrap_or_else(|problem| panic!("{program} does not run: {problem}"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let output = harness::output(Command::new(program).args(arguments).current_dir(folder).env("NODE_PATH", modules())).await;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
 }

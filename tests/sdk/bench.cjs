@@ -5,6 +5,7 @@ const http = require("http");
 const path = require("path");
 const zlib = require("zlib");
 const { chromium } = require("playwright-core");
+const { close } = require("./contexts.cjs");
 const { OURS, sdks } = require("./browser.cjs");
 
 const { HOST, KEY, NODE_PATH, SDKS, ROUNDS = "5" } = process.env;
@@ -88,7 +89,7 @@ site.listen(0, "localhost", async () => {
       const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, locale: "de-DE" });
       visits.get(sdk).first.push(await visit(context, sdk));
       visits.get(sdk).second.push(await visit(context, sdk));
-      await context.close();
+      await close(context);
     }
   }
   await browser.close();

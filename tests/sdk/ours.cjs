@@ -6,6 +6,7 @@ const http = require("http");
 const path = require("path");
 const zlib = require("zlib");
 const { chromium } = require("playwright-core");
+const { close } = require("./contexts.cjs");
 
 const SDK = path.join(__dirname, "../../web/dist/sdk/pulse.js");
 const server = { events: [], requests: [], answers: [] };
@@ -88,7 +89,7 @@ async function until(what, is) {
   assert.deepStrictEqual([of("identify").userId, of("identify").traits, of("page").userId, of("page").anonymousId], ["ada", { plan: "pro" }, "ada", first.anonymousId]);
   assert.deepStrictEqual(of("group").properties, { seats: 5, groupId: "g" });
   assert.ok(of("after").userId === undefined && of("after").anonymousId !== first.anonymousId && of("after").sessionId !== first.sessionId);
-  await page.context().close();
+  await close(page.context());
 
   // Links, downloads, forms and vitals; sent while the page is left.
   page = await visit("data-outbound data-downloads data-forms data-vitals data-flush-interval=600000");
@@ -100,7 +101,7 @@ async function until(what, is) {
   assert.deepStrictEqual(of("form_submit").properties, { id: "order", name: null, action: `${shop}/ordered` });
   assert.ok(!JSON.stringify(of("form_submit")).includes("4111"));
   assert.ok(of("web_vitals").properties.fcp > 0 && of("web_vitals").properties.cls >= 0);
-  await page.context().close();
+  await close(page.context());
 
   // Refused, stalled and swallowed: sent again, with the time of then; Retry-After is waited for, in vain asks are not made.
   page = await visit('data-pages="false"');
@@ -113,7 +114,7 @@ async function until(what, is) {
   assert.deepStrictEqual([refused.status, swallowed.status, large.status], [503, 200, 413]);
   assert.ok(swallowed.sentAt - refused.sentAt >= 2_000 && large.sentAt >= swallowed.sentAt);
   assert.strictEqual(refused.headers["content-encoding"], undefined);
-  await page.context().close();
+  await close(page.context());
 
   // Left with more than a request that outlives a page may carry: part of it goes with the page, the rest with the next one, packed.
   page = await visit('data-pages="false" data-flush-at="1000" data-flush-interval="3600000"');
@@ -126,7 +127,7 @@ async function until(what, is) {
   const left = () => new Set(server.events.filter(({ type }) => type === "left").map(({ properties }) => properties.n)).size;
   await until("all that was left", () => left() === 100);
   assert.ok(server.requests.some(({ batch, isPacked, bytes }) => isPacked && batch.length > 50 && bytes < 20_000));
-  await page.context().close();
+  await close(page.context());
 
   // Those who do not want it, and those who have not said so yet, leave nothing: not even in the browser.
   const signals = [`Object.defineProperty(navigator, "globalPrivacyControl", { value: true })`, `Object.defineProperty(navigator, "doNotTrack", { value: "1" })`];
@@ -142,7 +143,7 @@ async function until(what, is) {
     await page.evaluate(`pulse.track("unwanted")`);
     assert.strictEqual(await page.evaluate("Object.values(localStorage).join()"), '{"o":false}');
     assert.deepStrictEqual(types(), ["wanted"]);
-    await page.context().close();
+    await close(page.context());
   }
 
   // Where a page may keep nothing, and where it has no IndexedDB.
@@ -152,7 +153,7 @@ async function until(what, is) {
     await page.evaluate(`pulse.track("kept somewhere")`);
     await until("what is kept somewhere", () => types().includes("kept somewhere"));
     assert.deepStrictEqual(types().sort(), ["early", "kept somewhere", "page"]);
-    await page.context().close();
+    await close(page.context());
   }
   await browser.close();
   console.log("ok");

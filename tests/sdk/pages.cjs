@@ -6,6 +6,7 @@ const http = require("http");
 const path = require("path");
 const readline = require("readline");
 const { chromium } = require("playwright-core");
+const { close } = require("./contexts.cjs");
 const { OURS, sdks } = require("./browser.cjs");
 
 const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
@@ -86,7 +87,7 @@ async function visit(browser, sdk, { run }) {
   }
   await over;
   await tab.goto("about:blank");
-  await context.close();
+  await close(context);
   if (problems.length) console.log(JSON.stringify({ sdk: `${sdk} (browser)`, run, problem: problems.join("; ") }));
 }
 
@@ -130,7 +131,7 @@ async function visitInTabs(browser, { run }) {
   });
   console.log(JSON.stringify({ sdk, run, version: versionOf(OURS), sent: Number(ORDERS) }));
   await over;
-  await context.close();
+  await close(context);
 }
 
 site.listen(0, "localhost", async () => {

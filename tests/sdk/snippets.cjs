@@ -6,6 +6,7 @@ const http = require("http");
 const path = require("path");
 const { spawn } = require("child_process");
 const { chromium } = require("playwright-core");
+const { close } = require("./contexts.cjs");
 
 const { HOST, KEY, READ_KEY, NODE_PATH, ONLY } = process.env;
 const root = path.join(__dirname, "../..");
@@ -102,7 +103,7 @@ async function inPage(browser, snippet) {
   page.setDefaultNavigationTimeout(0);
   await page.goto(`http://localhost:${site.address().port}/`);
   await arrives(snippet);
-  await context.close();
+  await close(context);
 }
 
 (async () => {
