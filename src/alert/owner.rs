@@ -45,6 +45,8 @@ use crate::store::tables::alert_states::{self, AlertRow, Stored, Writer, kind};
 const TICK: Duration = Duration::from_millis(500);
 /// How long rows wait for others.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long who is asked to stop waits to hear what became of notices that are on their way, and then for its being written.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How often rules and channels are read.
 const READ: Duration = Duration::from_secs(3);
 /// Why a rule ends of which nothing is known any more.
@@ -242,7 +244,10 @@ impl Owner {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ended::Stopped,
+                () = stop.cancelled() => {
+                    self.end(deliveries, writing).await;
+                    return Ended::Stopped;
+                }
                 _ = tick.tick() => {
                     if self.read.is_none_or(|read| read.elapsed() >= READ) && let Err(problem) = self.read_catalogue().await {
                         tracing::debug!(%problem, "rules and channels cannot be read");
@@ -380,6 +385,26 @@ impl Owner {
         let (store, writer) = (self.parts.store.clone(), self.writer);
         let insert = async move { Some(if rows.is_empty() { Ok(()) } else { alert_states::insert(&store, writer, &rows).await }) };
         apart(insert, None)
+    }
+
+    /// Writes what became of the notices that are on their way: else the next owner would tell them once more.
+    async fn end(&mut self, mut deliveries: FuturesUnordered<BoxFuture<'static, Tried>>, mut writing: FuturesUnordered<Writing>) {
+        let told_by = Instant::now() + LAST_WORDS;
+        while let Ok(Some(tried)) = tokio::time::timeout_at(told_by, deliveries.next()).await {
+            self.delivered(tried);
+        }
+        let written = async {
+            match writing.next().await {
+                Some(Some(Ok(()))) => self.written(),
+                Some(Some(Err(problem))) => self.write_later(&problem),
+                Some(None) => self.write_later(&"writing broke off"),
+                None => {}
+            }
+            if !self.unwritten.is_empty() {
+                let _ = self.write().await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, written).await;
     }
 
     /// Keeps what could not be written, before what came since: the same rows are written again.

@@ -80,7 +80,7 @@ async fn rules_that_wait_are_one_notice_a_channel_and_a_silence_holds_for_it_too
     }
     assert_eq!(told[0].body["groupKey"], told[1].body["groupKey"]);
     assert_eq!(kinds(&world.hooks()), ["delayed", "judging"], "{:#?}", world.hooks());
-    assert_eq!(kinds(&world.receiver.at("/quiet")), ["delayed", "judging"]);
+    assert_eq!(kinds(&world.receiver.at("/quiet")), ["delayed", "judging"], "{:#?}", world.receiver.at("/quiet"));
     tokio::time::timeout(PATIENCE, world.pulse.end()).await.unwrap();
 }
 
