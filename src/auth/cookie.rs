@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use url::form_urlencoded;
+use percent_encoding::percent_decode;
 
 use super::{AuthError, Grant, KeyKind, Keys, credential};
 use crate::http::server::Call;
@@ -91,7 +91,7 @@ impl<'a> Sender<'a> {
     /// Whether it is meant for the project of this name: it says so, or does not say for which one.
     fn means(self, project: &str) -> bool {
         let Some(named) = self.headers.get(PROJECT_HEADER) else { return true };
-        form_urlencoded::parse(named.as_bytes()).next().is_some_and(|(name, _)| name == project)
+        percent_decode(named.as_bytes()).eq(project.bytes())
     }
 
     /// Makes its browser show `key` from now on.
@@ -190,7 +190,10 @@ mod tests {
         let means =
             |pairs: &[(&'static str, &str)]| Sender { method: &Method::PUT, headers: &headers(pairs), is_https: false }.means("a+b & ä=c");
         assert!(means(&[]) && means(&[("x-pulse-project", "a%2Bb%20%26%20%C3%A4%3Dc")]));
-        assert!(!means(&[("x-pulse-project", "a+b")]) && !means(&[("x-pulse-project", "")]));
+        for other in ["", "a+b", "a%2Bb%20%26%20%C3%A4%3Dc&x", "a%2Bb%20%26%20%C3%A4%3Dc=x"] {
+            assert!(!means(&[("x-pulse-project", other)]), "{other}");
+        }
+        assert!(means(&[("x-pulse-project", "a+b%20%26%20%C3%A4%3Dc")]));
     }
 
     #[test]
