@@ -214,15 +214,15 @@ impl Alerts {
         *outage = Outage::default();
         tracing::info!("this instance owns the alerts");
         Gauge::AlertsOwner.set(1.0);
-        let held = stop.child_token();
-        let owning = owner.run(&held);
+        let owning = owner.run(stop);
         tokio::pin!(owning);
         let ended = loop {
             tokio::select! {
                 ended = &mut owning => break ended,
                 () = tokio::time::sleep(RENEW), if !self.0.is_alone => match lease.take((self.0.now_ms)()).await {
                     Ok(true) => {}
-                    Ok(false) => held.cancel(),
+                    // What is on its way is dropped: the new owner tells it.
+                    Ok(false) => break Ended::Lost,
                     // What is written meanwhile passes the fence or does not.
                     Err(problem) => tracing::debug!(%problem, "the lease of the alerts cannot be renewed"),
                 },
@@ -230,9 +230,9 @@ impl Alerts {
         };
         Gauge::AlertsOwner.set(0.0);
         match ended {
-            Ended::Stopped if stop.is_cancelled() && self.0.is_alone => {}
-            Ended::Stopped if stop.is_cancelled() => drop(lease.release().await),
-            Ended::Stopped | Ended::Lost => tracing::info!("this instance owns the alerts no longer"),
+            Ended::Stopped if self.0.is_alone => {}
+            Ended::Stopped => drop(lease.release().await),
+            Ended::Lost => tracing::info!("this instance owns the alerts no longer"),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -26,6 +26,8 @@ pub(crate) const CHANNELS: &str = "channel";
 pub(crate) const MUTES: &str = "alert_mute";
 /// Largest file.
 const MOST_BYTES: u64 = 4 << 20;
+/// How long files that could not be read and have not changed are not read again.
+const UNREAD_FOR: Duration = Duration::from_secs(10);
 
 /// Whose rule, and its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,8 +108,9 @@ struct ReadFiles {
     files: Arc<Files>,
     /// Why they cannot be read any more; empty if they can.
     problem: String,
-    /// How they stood when they could not be: as long as they stand so they are not read again.
-    unread: Vec<Stamp>,
+    /// How they stood when they could not be, and when that was: as long as they stand so they are read again once in a while, because
+    /// what is wrong may be beside them (a secret that is not there yet, a right that is lacking).
+    unread: Option<(Vec<Stamp>, Instant)>,
 }
 
 impl KnownFiles {
@@ -123,15 +126,16 @@ impl KnownFiles {
     pub(crate) fn now(&self) -> Arc<Files> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = known.files.stamps_in(&self.folder);
-        if known.problem.is_empty() || !stamps.as_ref().is_ok_and(|stamps| *stamps == known.unread) {
+        let stand_so = |(unread, at): &(Vec<Stamp>, Instant)| at.elapsed() < UNREAD_FOR && stamps.as_ref() == Ok(unread);
+        if !known.unread.as_ref().is_some_and(stand_so) {
             match known.files.read_again(&self.folder) {
-                Ok(None) => known.problem.clear(),
+                Ok(None) => (known.problem, known.unread) = (String::new(), None),
                 Ok(Some(files)) => *known = ReadFiles::of(files),
                 Err(problem) => {
                     if problem != known.problem {
                         tracing::warn!(%problem, "the files of alerts are used as they were");
                     }
-                    (known.problem, known.unread) = (problem, stamps.unwrap_or_default());
+                    (known.problem, known.unread) = (problem, stamps.ok().map(|stamps| (stamps, Instant::now())));
                 }
             }
         }
@@ -141,7 +145,7 @@ impl KnownFiles {
 
 impl ReadFiles {
     fn of(files: Files) -> Self {
-        Self { files: Arc::new(files), problem: String::new(), unread: Vec::new() }
+        Self { files: Arc::new(files), problem: String::new(), unread: None }
     }
 }
 

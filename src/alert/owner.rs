@@ -396,6 +396,7 @@ impl Owner {
         let written = async {
             match writing.next().await {
                 Some(Some(Ok(()))) => self.written(),
+                Some(Some(Err(problem))) if problem.class() == ErrorClass::Fenced => return,
                 Some(Some(Err(problem))) => self.write_later(&problem),
                 Some(None) => self.write_later(&"writing broke off"),
                 None => {}

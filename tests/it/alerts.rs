@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::clock::Clock;
-use crate::harness::receiver::{Received, Receiver};
+use crate::harness::receiver::{Reaction, Received, Receiver};
 use crate::harness::{Http, PATIENCE, POLL, Pulse};
 
 const MINUTE_MS: i64 = 60_000;
@@ -332,6 +332,43 @@ async fn a_channel_that_a_rule_names_no_longer_is_told_the_end_of_what_it_was_to
     let told = world.receiver.wait("/other", 2).await;
     assert_eq!([told[0].kind(), told[1].kind()], ["reminder", "resolved"], "whose channel is new hears what goes on");
     assert_eq!(world.hooks().len(), 2);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_new_to_a_silenced_rule_hears_of_what_comes_next() {
+    let mut world = World::start("[channels.other]\nkind = 'webhook'\nurl = '{url}/other'\n", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    world.send("loud", 3).await;
+    world.pass(60);
+    world.receiver.wait("/hook", 1).await;
+    let silence = async |until: &str| ask(world.http(), Method::POST, "/v1/alerts/loud/silence", &json!({"until": until})).await.0;
+    assert_eq!(silence("2040-01-01").await, StatusCode::OK);
+    world.put("loud", &many("loud", &["other"])).await;
+    // Who hears no more of it is told that at once.
+    world.receiver.wait("/hook", 2).await;
+    assert_eq!(silence("2020-01-01").await, StatusCode::OK);
+    world.send("loud", 1).await;
+    world.pass(60);
+    assert_eq!(world.receiver.wait("/other", 1).await[0].kind(), "resolved", "of what went on in the silence nothing was said");
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_when_an_instance_was_asked_to_end_is_told_once() {
+    let mut world = World::start("", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    world.receiver.react([Reaction::Late]);
+    world.send("loud", 3).await;
+    world.pass(60);
+    world.receiver.wait("/hook", 1).await;
+    world.pulse.end().await;
+    world.pulse.restart().await;
+    world.send("loud", 1).await;
+    world.pass(60);
+    world.receiver.wait("/hook", 2).await;
+    let kinds: Vec<String> = world.hooks().iter().map(|told| told.kind().to_owned()).collect();
+    assert_eq!(kinds, ["firing", "resolved"]);
 }
 
 #[tokio::test]

@@ -67,6 +67,15 @@ fn a_file_that_cannot_be_read_any_more_changes_nothing_until_it_can() {
     assert_eq!(catalogue.file_of_rule(&key).as_deref(), Some("a.toml"), "nor to let others overwrite what they say");
     write("c.toml", &format!("[alerts.c]\n{rule}"));
     assert_eq!(held(), (2, 1));
+    // What is wrong may be mended beside the file.
+    let secret = folder.path().join("secret");
+    write("d.toml", &format!("[channels.late]\nkind = 'webhook'\nurl = 'file:{}'\n", secret.display()));
+    assert_eq!(held(), (2, 1));
+    write("secret", "http://127.0.0.1:1/");
+    if let Some((_, at)) = &mut files.known.lock().unwrap().unread {
+        *at -= UNREAD_FOR;
+    }
+    assert_eq!(held(), (2, 2));
 }
 
 #[test]

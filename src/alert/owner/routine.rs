@@ -42,17 +42,12 @@ impl Owner {
         let mut due: Vec<(RuleKey, Notice)> = Vec::new();
         let keys: Vec<RuleKey> = self.rules.keys().cloned().collect();
         for key in keys {
-            let Some(owned) = self.rules.get_mut(&key) else { continue };
-            // One that is over and cannot be told so is not said to go on.
-            let goes_on = owned.state.lines.values().any(|line| line.told != Told::Ok && line.is_alert());
-            if goes_on && owned.repeated.elapsed() >= pause {
+            let is_due = |owned: &&Owned| owned.repeated.elapsed() >= pause;
+            let Some(notice) = self.rules.get(&key).filter(is_due).and_then(|owned| self.going_on(owned, now_ms)) else { continue };
+            if let Some(owned) = self.rules.get_mut(&key) {
                 owned.repeated = Instant::now();
-                let Some(owned) = self.rules.get(&key) else { continue };
-                let mut notice = self.told_of(owned, now_ms);
-                notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(Line::is_alert));
-                notice.firing = notice.lines.len();
-                due.push((key, notice));
             }
+            due.push((key, notice));
         }
         let now = Instant::now();
         let outbox = &self.outbox;
@@ -92,6 +87,14 @@ impl Owner {
             .collect();
         notice.firing = notice.lines.len();
         notice
+    }
+
+    /// The lines of which was told that they fire and which do. One that is over and cannot be told so is not said to go on.
+    fn going_on(&self, owned: &Owned, now_ms: i64) -> Option<Notice> {
+        let mut notice = self.told_of(owned, now_ms);
+        notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(Line::is_alert));
+        notice.firing = notice.lines.len();
+        (notice.firing > 0).then_some(notice)
     }
 
     /// Tells those who want to hear it that alerts are judged.
@@ -140,7 +143,7 @@ impl Owner {
     }
 
     /// Where a rule names other channels than it has told: those that it names no longer hear that it is over for them, and the new ones
-    /// what goes on.
+    /// what goes on, unless the rule is to tell nothing now: then they hear of what comes next.
     pub(super) fn change_channels(&mut self, key: &RuleKey) {
         let now_ms = (self.parts.now_ms)();
         let Some(owned) = self.rules.get(key) else { return };
@@ -166,19 +169,18 @@ impl Owner {
     fn ends(&self, owned: &Owned, why: &str) -> Vec<Notice> {
         let now_ms = (self.parts.now_ms)();
         let failed = self.failure(owned, Kind::Judging, now_ms);
-        self.firing(owned, now_ms).into_iter().chain(failed).map(|notice| notice.of_end(why)).collect()
+        let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
+        is_told.then(|| self.told_of(owned, now_ms)).into_iter().chain(failed).map(|notice| notice.of_end(why)).collect()
     }
 
     /// What of a rule was told and goes on.
     fn still_told(&self, owned: &Owned) -> Vec<Notice> {
         let now_ms = (self.parts.now_ms)();
-        self.firing(owned, now_ms).into_iter().chain(self.failure(owned, Kind::Failed, now_ms)).collect()
-    }
-
-    /// The lines of which was told that they fire.
-    fn firing(&self, owned: &Owned, now_ms: i64) -> Option<Notice> {
-        let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
-        is_told.then(|| self.told_of(owned, now_ms))
+        if self.is_muted(&owned.known, now_ms) {
+            return Vec::new();
+        }
+        let failed = self.failure(owned, Kind::Failed, now_ms).map(|notice| Notice { text: "this cannot be judged".to_owned(), ..notice });
+        self.going_on(owned, now_ms).into_iter().chain(failed).collect()
     }
 
     /// That it cannot be judged, where that was told.

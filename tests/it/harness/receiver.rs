@@ -30,6 +30,8 @@ pub(crate) enum Reaction {
     Endless,
     /// Answers 200 at one byte a second.
     Slow,
+    /// Answers 200 after a second.
+    Late,
 }
 
 /// A request that came.
@@ -147,6 +149,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 if stream.write_all(head.as_bytes()).await.is_err() || stream.flush().await.is_err() {
                     return;
                 }
+            }
+            Reaction::Late => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n").await;
             }
             Reaction::Slow => {
                 for byte in b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n" {
