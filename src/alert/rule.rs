@@ -129,6 +129,9 @@ impl RuleBody {
         if self.report == "retention" && self.question.get("value").is_some_and(|value| !value.is_null() && value != "users") {
             return wrong("question", "`value`: who is back is watched, not what they did".to_owned());
         }
+        if self.report == "sessions" && self.question.get("list").is_some_and(|list| list == true) {
+            return wrong("question", "`list`: sessions one by one are no number to watch".to_owned());
+        }
         self.check_sizes()?;
         let report_at = self.checked_report(interval)?;
         if self.report == BOARD && report_at.is_none() {

@@ -77,10 +77,19 @@ const OF_PEOPLE: [&str; 12] = [
     "properties.previousId",
 ];
 
-/// Reports whose numbers stand by an interval.
+/// Reports whose numbers stand by an interval, and those of them whose intervals are days, weeks or months.
 const BY_INTERVAL: [&str; 4] = ["trends", "sessions", "lifecycle", "stickiness"];
+const BY_PERIOD: [&str; 2] = ["lifecycle", "stickiness"];
 /// Keys of questions whose values are values that events have.
 const BY_VALUE: [&str; 3] = ["filters", "did", "search"];
+
+/// Whether a tile stands by an interval that is chosen for a whole board: else it is asked without.
+fn stands_by(tile: Tile<'_>, question: &Map<String, Value>, interval: &str) -> bool {
+    let is_list = question.get("list").is_some_and(|list| *list == Value::Bool(true));
+    let has_one = question.get("interval").is_some_and(|own| !own.is_null()) || BY_INTERVAL.contains(&tile.report);
+    let takes_it = !BY_PERIOD.contains(&tile.report) || ["day", "week", "month"].contains(&interval);
+    has_one && takes_it && !is_list
+}
 
 /// What a link opens, as it is saved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,9 +215,7 @@ impl Share {
             if !self.dates {
                 return Err(QueryError::forbidden("dates_not_shared", "the times of this board cannot be changed by its link"));
             }
-            // One interval is chosen for the whole board: what stands by none is asked without.
-            let has_interval = question.contains_key("interval") || BY_INTERVAL.contains(&tile.report) && !question.contains_key("list");
-            if key == "interval" && !has_interval {
+            if key == "interval" && !stands_by(tile, &question, &value) {
                 continue;
             }
             question.insert(key.into_owned(), Value::from(value));

@@ -107,6 +107,8 @@ fn what_makes_no_sense_is_refused_by_field() {
     assert_eq!(lag(json!({"min_count": 1})), "min_count");
     assert_eq!(refused(json!({"report": "retention", "question": {"value": {"sum": "properties.price"}}})), "question");
     rule(json!({"report": "retention", "interval": "day", "question": {"value": "users"}}));
+    assert_eq!(refused(json!({"report": "sessions", "question": {"list": true}})), "question");
+    rule(json!({"report": "sessions", "question": {"list": false}}));
 }
 
 #[test]

@@ -26,6 +26,18 @@ fn filters_of_the_share_are_added_to_those_of_a_tile() {
 }
 
 #[test]
+fn an_interval_is_for_tiles_that_stand_by_it() {
+    let share = share(&json!({"dates": true, "people": true})).unwrap();
+    let interval = |report, question: Value, query| asked(&share, report, &question, query).unwrap()["interval"].clone();
+    assert_eq!(interval("trends", json!({}), "interval=hour"), "hour");
+    assert_eq!(interval("lifecycle", json!({"interval": "week"}), "interval=hour"), "week");
+    assert_eq!(interval("stickiness", json!({}), "interval=minute"), Value::Null);
+    assert_eq!(interval("stickiness", json!({}), "interval=month"), "month");
+    assert_eq!(interval("sessions", json!({"list": false}), "interval=hour"), "hour");
+    assert_eq!(interval("sessions", json!({"list": true, "interval": null}), "interval=hour"), Value::Null);
+}
+
+#[test]
 fn times_alone_can_be_changed_and_only_where_the_share_says_so() {
     let share = share(&json!({"dates": true})).unwrap();
     let question = json!({"from": "-7d", "interval": "day"});
