@@ -21,7 +21,6 @@ static FUNCTIONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("funct
 
 /// Words in front of a parenthesis that call nothing: of the language, and of types.
 const NO_CALLS: &[&str] = &[
-    "aggregatefunction",
     "all",
     "and",
     "any",
@@ -102,9 +101,10 @@ const NO_CALLS: &[&str] = &[
     "xor",
 ];
 
-/// What may stand behind the name of an aggregate, in lower case. None that makes a state: a file of Arrow would hold where it is in memory.
-const COMBINATORS: [&str; 12] =
-    ["if", "array", "map", "distinct", "ordefault", "ornull", "foreach", "resample", "merge", "argmin", "argmax", "null"];
+/// What may stand behind the name of an aggregate, in lower case. None that makes a state, for a file of Arrow would hold where it is in
+/// memory, and none that takes one; nor does any function of the list.
+const COMBINATORS: [&str; 11] =
+    ["if", "array", "map", "distinct", "ordefault", "ornull", "foreach", "resample", "argmin", "argmax", "null"];
 
 /// Words of the language that a question has no use for.
 const REFUSED: &[&str] = &["apply", "describe", "explain", "infile", "into", "outfile", "parallel", "settings", "show", "truncate"];
