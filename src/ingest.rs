@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::project::Projects;
 
+pub(crate) use accept::checked_clock;
 pub use accept::{Ingest, IngestParts};
 pub use geo::{Geo, GeoConfig};
 pub use protocol::translate::{Spoken, Translation, translate, translate_google};

@@ -21,7 +21,7 @@ use crate::http::body::{self, BodyLimits};
 use crate::http::budget::Claim;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
-use crate::ingest::{Geo, IngestLimits, Redrive};
+use crate::ingest::{Geo, IngestLimits, Redrive, checked_clock};
 use crate::log::Log;
 use crate::outcome::DeadReason;
 use crate::replay::dead::{self, Portion};
@@ -81,9 +81,7 @@ impl<L: Log> RedriveApi<L> {
         let Parts { log, store, keys, limits, geo, one } = &*self.parts;
         // It brings events, as an import does.
         let project = keys.caller(&call, KeyKind::Import)?.project;
-        if !clock::is_set(clock::now_ms()) {
-            return Err(ApiError::unavailable("clock_not_set", "the clock of the server is not set; nothing was read again", 5));
-        }
+        checked_clock(clock::now_ms())?;
         let asked = Asked::read(&body::read(call.request, self.body).await?)?;
         let request = dead::Request { reason: asked.reason()?, dry_run: asked.dry_run };
         let portion = Portion { project, request, after: asked.after()? };

@@ -315,7 +315,7 @@ impl<L: Log> Ingest<L> {
 ///
 /// # Errors
 /// 503 `clock_not_set`.
-fn checked_clock(now_ms: i64) -> Result<(), ApiError> {
+pub(crate) fn checked_clock(now_ms: i64) -> Result<(), ApiError> {
     if !clock::is_set(now_ms) {
         static TOLD: Once = Once::new();
         TOLD.call_once(|| tracing::warn!(now_ms, "the clock of this machine is not set: no event is taken until it is"));

@@ -9,6 +9,7 @@ mod unread;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
+pub(super) use self::unread::each_element;
 use self::unread::{Around, MAX_MEMBERS, Members, elements, members};
 use super::draft::ReadEvent;
 use super::intake::Intake;
@@ -72,7 +73,7 @@ pub(super) fn json(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -
 pub(super) fn lines(bytes: &[u8], envelope: &Envelope, intake: &mut Intake<'_>) -> Result<(), Refusal> {
     let bytes = without_bom(bytes)?;
     let mut shown: Option<String> = None;
-    if envelope.key_of.is_some() && intake.is_key_open() {
+    if envelope.key_of.is_some() {
         // No line is parsed of more than are taken.
         intake.admit_count(filled_lines(bytes).take(intake.max_events() + 1).count())?;
         for other in filled_lines(bytes).filter_map(|(_, line)| key_in(line, envelope)) {

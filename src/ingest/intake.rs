@@ -73,11 +73,6 @@ impl<'r> Intake<'r> {
         if events > self.max_events() { Err(Refusal::TooManyEvents(self.max_events())) } else { Ok(()) }
     }
 
-    /// Whether the key is still to come, in the body.
-    pub(super) fn is_key_open(&self) -> bool {
-        matches!(self.sender, Sender::InBody(_))
-    }
-
     /// The project that the events are of. Errors: the body has shown no key.
     pub(super) fn project(&self) -> Result<ProjectId, Refusal> {
         match self.sender {

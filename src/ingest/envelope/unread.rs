@@ -67,20 +67,36 @@ impl<'de> Visitor<'de> for MembersOf<'_> {
 /// The events of an array that does not parse as a whole.
 pub(super) fn elements(text: &str, max: usize, refuse: impl FnOnce(serde_json::Error) -> Refusal) -> Result<Vec<&RawValue>, Refusal> {
     let mut values = Vec::new();
+    let mut keep = |value| {
+        values.push(value);
+        if values.len() > max { Err(Refusal::TooManyEvents(max)) } else { Ok(()) }
+    };
+    each_element(text, &mut keep, refuse)?;
+    if values.is_empty() { Err(Refusal::EmptyBatch) } else { Ok(values) }
+}
+
+/// Shows each element of an array to `show`, until it refuses one.
+///
+/// # Errors
+/// What `show` says, and what `refuse` says of a text that is no array.
+pub(in crate::ingest) fn each_element<'a>(
+    text: &'a str,
+    show: &mut dyn FnMut(&'a RawValue) -> Result<(), Refusal>,
+    refuse: impl FnOnce(serde_json::Error) -> Refusal,
+) -> Result<(), Refusal> {
+    let mut refused = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = Elements { values: &mut values, max }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    match read {
-        _ if values.len() > max => Err(Refusal::TooManyEvents(max)),
-        Ok(()) if values.is_empty() => Err(Refusal::EmptyBatch),
-        Ok(()) => Ok(values),
-        Err(problem) => Err(refuse(problem)),
+    let read = Elements { show, refused: &mut refused }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    match (refused, read) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Err(problem)) => Err(refuse(problem)),
+        (None, Ok(())) => Ok(()),
     }
 }
 
-/// The values of an array, up to one more than may be in it.
-struct Elements<'v, 'a> {
-    values: &'v mut Vec<&'a RawValue>,
-    max: usize,
+struct Elements<'s, 'a> {
+    show: &'s mut dyn FnMut(&'a RawValue) -> Result<(), Refusal>,
+    refused: &'s mut Option<Refusal>,
 }
 
 impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
@@ -99,10 +115,10 @@ impl<'de> Visitor<'de> for Elements<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(value) = elements.next_element()? {
-            self.values.push(value);
-            if self.values.len() > self.max {
-                return Err(A::Error::custom("too many"));
+        while let Some(element) = elements.next_element()? {
+            if let Err(refusal) = (self.show)(element) {
+                *self.refused = Some(refusal);
+                return Err(A::Error::custom("refused"));
             }
         }
         Ok(())

@@ -4,7 +4,6 @@
 //! more than a record does. Promises: a byte that is no UTF-8, a nest too deep or a value of a wrong type costs the record that holds it.
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
@@ -107,44 +106,7 @@ fn not_json(problem: &serde_json::Error) -> Refusal {
 /// Shows each element of an array to `show`, until it refuses one.
 fn elements<'a>(list: Option<&'a RawValue>, show: &mut dyn FnMut(&'a RawValue) -> Result<(), Refusal>) -> Result<(), Refusal> {
     let Some(list) = list else { return Ok(()) };
-    let mut refused = None;
-    let mut deserializer = serde_json::Deserializer::from_str(list.get());
-    match (Elements { show, refused: &mut refused }.deserialize(&mut deserializer), refused) {
-        (_, Some(refusal)) => Err(refusal),
-        (Err(problem), None) => Err(not_json(&problem)),
-        (Ok(()), None) => Ok(()),
-    }
-}
-
-struct Elements<'s, 'a> {
-    show: &'s mut dyn FnMut(&'a RawValue) -> Result<(), Refusal>,
-    refused: &'s mut Option<Refusal>,
-}
-
-impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Elements<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(element) = elements.next_element()? {
-            if let Err(refusal) = (self.show)(element) {
-                *self.refused = Some(refusal);
-                return Err(A::Error::custom("refused"));
-            }
-        }
-        Ok(())
-    }
+    envelope::each_element(list.get(), show, |problem| not_json(&problem))
 }
 
 fn resource_of(text: &[u8]) -> Resource {
