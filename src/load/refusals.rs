@@ -12,6 +12,23 @@ use crate::outage::Over;
 /// Until a kind of trouble that lasts is said again.
 const SAID_FOR: Duration = Duration::from_secs(60);
 
+/// Kinds that are told apart within [`SAID_FOR`].
+const MOST_KINDS: usize = 16;
+
+/// What kind of trouble it is: one that is said in the same words, whatever numbers, hosts and ids stand in them.
+#[derive(Debug, PartialEq, Eq)]
+struct Kind(Discriminant<TableError>, String);
+
+impl Kind {
+    fn of(problem: &TableError) -> Self {
+        let (TableError::Later(why) | TableError::Refused(why) | TableError::TooLarge(why) | TableError::Stop(why)) = problem else {
+            return Self(discriminant(problem), String::new());
+        };
+        let words = why.split(|letter: char| letter.is_whitespace()).filter(|word| word.chars().all(|letter| letter.is_alphabetic()));
+        Self(discriminant(problem), words.take(12).collect::<Vec<_>>().join(" "))
+    }
+}
+
 /// The partitions that are refused, and what was said of it.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<State>);
@@ -22,8 +39,8 @@ struct State {
     failures: u64,
     /// When the first of them was refused; none is if there is none.
     began: Option<Instant>,
-    /// Kinds of trouble, and when each was said last.
-    said: Vec<(Discriminant<TableError>, Instant)>,
+    /// Kinds of trouble, and when each was said last: at most [`MOST_KINDS`].
+    said: Vec<(Kind, Instant)>,
 }
 
 impl Refusals {
@@ -57,11 +74,11 @@ impl Refusals {
         state.partitions.insert(partition);
         state.failures += 1;
         state.began.get_or_insert(now);
-        let kind = discriminant(problem);
-        if state.said.iter().any(|(said, at)| *said == kind && now.saturating_duration_since(*at) < SAID_FOR) {
+        let kind = Kind::of(problem);
+        state.said.retain(|(_, at)| now.saturating_duration_since(*at) < SAID_FOR);
+        if state.said.len() == MOST_KINDS || state.said.iter().any(|(said, _)| *said == kind) {
             return false;
         }
-        state.said.retain(|(said, _)| *said != kind);
         state.said.push((kind, now));
         true
     }
@@ -96,6 +113,8 @@ mod tests {
         assert_eq!((0..150).map(said).sum::<usize>(), 3);
         let full = TableError::Stop("a column is gone".to_owned());
         assert!(refusals.is_to_be_said(&full, 3, after(150)) && !refusals.is_to_be_said(&full, 4, after(151)));
+        let other = TableError::Stop("a table is gone".to_owned());
+        assert!(refusals.is_to_be_said(&other, 4, after(152)) && !refusals.is_to_be_said(&full, 3, after(153)));
     }
 
     #[test]
