@@ -118,7 +118,10 @@ fn prepare(args: &DemoArgs, entries: &mut Vec<KeyEntry>) -> Result<()> {
         entries.push(KeyEntry { demo: true, ..keys::new_entry(project) });
         return Ok(());
     };
-    ensure!(entry.demo, "project: `{project}` is there already and is no demo's; name another one with --project");
+    ensure!(
+        entry.demo,
+        "project: `{project}` is there already and is no demo's (its entry of the keys file has no `\"demo\": true`); name another one with --project"
+    );
     // One of which only the hash is kept is of no use here, and goes with the project.
     if args.remove && (entry.admin_key.is_empty() || entry.admin_key.starts_with("sha256:")) {
         entry.admin_key = keys::new_secret(KeyKind::Admin);

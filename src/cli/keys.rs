@@ -1,6 +1,6 @@
 //! `pulse keys`: the keys file, and the keys that a running pulse manages.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Subcommand};
 use hyper::Method;
 use hyper::header::HeaderValue;
@@ -163,6 +163,9 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
     let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries, is_first))?;
     if let Some(Action::Create { project, .. } | Action::Admin { project }) = &args.action {
         entries.retain(|entry| &entry.project == project);
+    }
+    if let Some(Action::Create { project, .. }) = &args.action {
+        ensure!(entries.iter().all(|entry| !entry.disabled), "project: the keys of `{project}` are disabled");
     }
     println!("{}", serde_json::to_string_pretty(&entries)?);
     Ok(())
