@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a receiver lives as long as its test")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -119,9 +119,23 @@ impl Receiver {
 
     /// Waits until so many came at a path.
     pub(crate) async fn wait(&self, path: &str, number: usize) -> Vec<Received> {
+        self.wait_until(path, number, |received| received).await
+    }
+
+    /// Waits until so many notices came at a path, each of which may have come more often: the first of each.
+    pub(crate) async fn wait_for_ids(&self, path: &str, number: usize) -> Vec<Received> {
+        let of_each = |mut received: Vec<Received>| {
+            let mut ids = HashSet::new();
+            received.retain(|told| ids.insert(told.header("webhook-id").to_owned()));
+            received
+        };
+        self.wait_until(path, number, of_each).await
+    }
+
+    async fn wait_until(&self, path: &str, number: usize, counted: impl Fn(Vec<Received>) -> Vec<Received>) -> Vec<Received> {
         let waiting = async {
             loop {
-                let received = self.at(path);
+                let received = counted(self.at(path));
                 if received.len() >= number {
                     return received;
                 }
