@@ -64,7 +64,7 @@ pub struct Run {
 /// Runs the roles of `settings` until a signal, `run.stop` or a fault; then drains. Errors: what kept it from starting, or
 /// what ended it before it was asked to.
 pub async fn serve(settings: Settings, run: Run) -> Result<()> {
-    raise_file_limit();
+    raise_file_limit(settings.config.http.max_connections);
     let data_dir = settings.config.data_dir.clone();
     std::fs::create_dir_all(&data_dir).with_context(|| format!("data_dir: `{}`", data_dir.display()))?;
     // With Kafka too: address and keys are files of one instance.

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// More open files than this no instance needs.
 const MOST_FILES: u64 = 1 << 20;
+/// Files that an instance opens beside its connections, at most: segments of the log, connections to what it works with.
+const OTHER_FILES: u64 = 1_000;
 
 /// Why a supervised run did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -205,8 +207,8 @@ impl Signals {
 }
 
 /// Lets the process open as many files as the system allows it: what it is given at the start is often a thousand, and each
-/// connection is one.
-pub fn raise_file_limit() {
+/// connection is one. Says so where that is less than `connections` need: what fails then says another reason.
+pub fn raise_file_limit(connections: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
     if limit.current.is_some_and(|current| current < most) {
@@ -214,6 +216,10 @@ pub fn raise_file_limit() {
         if let Err(problem) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%problem, "the limit of open files stays as it is");
         }
+    }
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|current| *current < needed) {
+        tracing::warn!(limit, needed, "the system allows fewer open files than `http.max_connections` may need: raise `ulimit -n`");
     }
 }
 
@@ -247,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_open_files_is_as_high_as_it_may_be() {
-        raise_file_limit();
+        raise_file_limit(1);
         let limit = getrlimit(Resource::Nofile);
         let most = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
         assert!(limit.current.is_none_or(|current| current >= most), "{limit:?}");

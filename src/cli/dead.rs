@@ -108,8 +108,7 @@ impl Page {
             out.push_str("no dead letters\n");
         }
         for letter in &self.letters {
-            // Of an event the line is not known.
-            let line = letter["line"].as_u64().filter(|line| *line > 0).map(|line| format!(":{line}")).unwrap_or_default();
+            let line = letter["line"].as_u64().map(|line| format!(":{line}")).unwrap_or_default();
             let (at, source, message) = (text(&letter["receivedAt"]), text(&letter["source"]), text(&letter["message"]));
             let _ = writeln!(out, "\n{at}  {source}{line}  {message}");
             let _ = writeln!(out, "  {}", text(&letter["original"]));
@@ -130,7 +129,7 @@ mod tests {
             "receivedAt": "2026-01-01T00:00:00Z", "source": "a\u{1b}]0;x\u{7}.log", "line": 3, "message": "no_time: time `\u{1b}[2J\u{9b}1m` is none",
             "original": "\u{1b}[2J",
         });
-        let event = json!({"receivedAt": "", "source": "b.log", "line": 0, "message": "no_type", "original": "{}"});
+        let event = json!({"receivedAt": "", "source": "b.log", "line": null, "message": "no_type", "original": "{}"});
         let page =
             Page { reasons: vec![json!({"letters": 1, "reason": "r\u{1b}", "code": "c"})], letters: vec![letter, event], next: None };
         let shown = page.shown();

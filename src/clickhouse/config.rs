@@ -12,6 +12,10 @@ use crate::secret::{Address, Secret};
 /// Shortest time in which anything can be answered, and least memory with which the engine begins at all.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 const LEAST_MEMORY: u64 = 256 << 20;
+/// Least [`EngineConfig::max_query_memory`].
+const LEAST_QUERY_MEMORY: u64 = 16 << 20;
+/// Most [`EngineConfig::merge_threads`].
+const MOST_MERGE_THREADS: u32 = 256;
 
 /// `[clickhouse]` as written in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -170,6 +174,18 @@ impl ClickHouseConfig {
             let memory = engine.max_memory;
             return Err(format!("clickhouse.engine.max_memory = {memory}: must be at least 256MiB, or the engine could not begin"));
         }
+        // To the engine 0 is no limit at all.
+        let query_memory = engine.max_query_memory;
+        if query_memory < LEAST_QUERY_MEMORY {
+            return Err(format!("clickhouse.engine.max_query_memory = {query_memory}: must be at least 16MiB"));
+        }
+        if engine.max_rows_to_read == 0 {
+            return Err("clickhouse.engine.max_rows_to_read = 0: must be at least 1, or no question would have a limit".to_owned());
+        }
+        if !(1..=MOST_MERGE_THREADS).contains(&engine.merge_threads) {
+            let threads = engine.merge_threads;
+            return Err(format!("clickhouse.engine.merge_threads = {threads}: must be from 1 to {MOST_MERGE_THREADS}"));
+        }
         Ok(())
     }
 }
@@ -193,6 +209,9 @@ mod tests {
         assert!(refused(|config| config.request_timeout = Duration::from_millis(1)).starts_with("clickhouse.request_timeout = 1ms"));
         let short = refused(|config| config.engine.max_query_time = Duration::from_millis(500));
         assert!(short.starts_with("clickhouse.engine.max_query_time = 500ms"));
+        assert!(refused(|config| config.engine.max_query_memory = 0).starts_with("clickhouse.engine.max_query_memory = 0: "));
+        assert!(refused(|config| config.engine.max_rows_to_read = 0).starts_with("clickhouse.engine.max_rows_to_read = 0: "));
+        assert!(refused(|config| config.engine.merge_threads = 0).starts_with("clickhouse.engine.merge_threads = 0: "));
         assert!(refused(|config| config.engine.max_silence = Duration::ZERO).starts_with("clickhouse.engine.max_silence = 0ns"));
     }
 

@@ -287,3 +287,10 @@ async fn a_long_log_is_loaded_in_bounded_memory() {
     );
     assert!(pulse.stop().await);
 }
+
+#[tokio::test]
+async fn that_the_system_allows_too_few_open_files_is_said() {
+    let pulse = Pulse::start_with(&[("PULSE__ROLES", "ingest"), ("PULSE__HTTP__MAX_CONNECTIONS", "1000000000")]).await;
+    let said = std::fs::read_to_string(pulse.data_dir().join("test.log")).unwrap();
+    assert!(said.contains("fewer open files than `http.max_connections` may need"), "{said}");
+}

@@ -119,6 +119,20 @@ mod tests {
             events.iter().filter(is).count() as f64
         };
         let paid = |is_broken| of("order_completed", is_broken) / of("checkout_started", is_broken);
-        assert!(paid(true) < 0.65 * paid(false), "{} {}", paid(true), paid(false));
+        assert!(paid(true) < 0.3 * paid(false), "{} {}", paid(true), paid(false));
+    }
+
+    /// As the rule `conversion-fell` of the examples says it: a day beside the same one a week before.
+    #[test]
+    fn while_payment_fails_conversion_falls_so_far_that_the_rule_of_the_examples_fires() {
+        let shop = Shop { people: 20_000 };
+        let paid = |day: i64| {
+            let events: Vec<Value> = shop.events(Day(day)).iter().map(read).collect();
+            let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count() as f64;
+            of("order_completed") / of("checkout_started")
+        };
+        let month: Vec<f64> = (20_720..20_748).map(paid).collect();
+        let fell: Vec<usize> = (7..28).filter(|day| month[*day] < 0.8 * month[day - 7]).collect();
+        assert!(fell.len() >= 3 && fell.iter().all(|day| (11..19).contains(day)), "{fell:?} of {month:?}");
     }
 }

@@ -323,7 +323,7 @@ impl<'a> Tab<'a> {
     }
 
     fn pay(&mut self, value: f64, items: u64, random: &mut Random, events: &mut Vec<Event>) {
-        if self.device.is_iphone && self.day.is_broken() && random.is(0.55) {
+        if self.device.is_iphone && self.day.is_broken() && random.is(0.95) {
             let failed = json!({"code": "payment_failed", "message": "The wallet did not open"});
             events.push(self.event("error", "/checkout", failed, random));
             return;

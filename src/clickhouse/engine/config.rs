@@ -81,7 +81,7 @@ const DURABILITY: &str = "<fsync_after_insert>1</fsync_after_insert>\n\
 fn config_xml(config: &EngineConfig, access: &Access<'_>, users: &Path) -> String {
     let users = escaped(&users.display().to_string());
     let log = escaped(&access.folder.join("engine.log").display().to_string());
-    let merge_threads = config.merge_threads.max(1);
+    let merge_threads = config.merge_threads;
     format!(
         "<clickhouse>\n\
          <users_config>{users}</users_config>\n\

@@ -247,7 +247,8 @@ fn shown(letter: &Letter) -> Value {
         "reason": reason,
         "message": mask::masked_text(message, |_| mask::ADDRESS.to_owned()),
         "source": source,
-        "line": line.parse::<u64>().unwrap_or(0),
+        // An event of an import is not of a line that was counted.
+        "line": line.parse::<u64>().ok().filter(|line| *line > 0),
         "original": String::from_utf8_lossy(&original),
         "bytes": length.parse::<u64>().unwrap_or(0),
         "isCopy": *is_copy == 1,

@@ -162,7 +162,7 @@ function LetterRow({ letter, zone }: { letter: DeadLetter; zone: string }) {
     <li class="event">
       <details>
         <summary><time dateTime={letter.receivedAt ?? undefined}>{moment(letter.receivedAt, zone)}</time> <strong>{letter.reason}</strong> <span class="note"><bdi>{letter.message}</bdi></span></summary>
-        {letter.source && <p class="note"><bdi>{letter.source}</bdi>{letter.line > 0 && `, line ${shown(letter.line)}`}</p>}
+        {letter.source && <p class="note"><bdi>{letter.source}</bdi>{letter.line !== null && `, line ${shown(letter.line)}`}</p>}
         <pre tabIndex={0} aria-label="What was sent">{letter.original}</pre>
         {letter.bytes > 8192 && <p class="note">The first 8,192 of {shown(letter.bytes)} bytes.</p>}
       </details>
