@@ -78,7 +78,7 @@ export function App() {
  * stays open, and would let nobody use anything else. */
 function OtherProject() {
   const dialog = useRef<HTMLDialogElement>(null);
-  const show = () => dialog.current!.showModal();
+  const show = () => dialog.current?.showModal();
   useLayoutEffect(show, []);
   return (
     <dialog ref={dialog} class="sign-in" aria-labelledby="other-project" onClose={show}>
