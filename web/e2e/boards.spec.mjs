@@ -1,6 +1,6 @@
 // Boards: a chart is kept where it was made, shown beside others in one request, and nobody's change is lost.
 import { createServer } from "node:http";
-import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, unsure, WEEK_BEFORE, written } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, own_board, settled, STEPS, table, test, tile, unsure, WEEK_BEFORE, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
@@ -177,7 +177,8 @@ test("a guest who chooses a time sees all tiles, each by an interval that it kno
 });
 
 test("a board is shared by a link that shows the same without a key, no people, and nothing once it is ended", async ({ page, browser }) => {
-  await open(page, "/boards/shop");
+  await own_board("lent");
+  await open(page, "/boards/lent");
   const count = await tile(page, "tile1").locator("[data-count]").first().getAttribute("data-count");
   // In which parts the questions of two tiles differ.
   await tile(page, "tile0").getByRole("button", { name: "How Visitors was asked" }).click();

@@ -87,6 +87,14 @@ export async function with_note(note, test) {
   }
 }
 
+/** Makes a board like “The shop” for one test that makes links to it: those of a board are in one list. */
+export async function own_board(id) {
+  const headers = { authorization: `Bearer ${KEY}` };
+  const { title, tiles } = await (await fetch(`${ADDRESS}/v1/boards/shop`, { headers })).json();
+  const put = await fetch(`${ADDRESS}/v1/boards/${id}`, { method: "PUT", headers, body: JSON.stringify({ title, tiles }) });
+  expect(put.status).toBe(200);
+}
+
 /** Goes on by Tab until an element has the focus. */
 export async function reach(page, locator) {
   for (let presses = 0; presses < 400; presses++) {

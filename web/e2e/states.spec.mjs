@@ -1,6 +1,6 @@
 // What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
 import AxeBuilder from "@axe-core/playwright";
-import { ask, EMPTY_KEY, expect, fits, KEY, open, reach, settled, STEPS, table, test, tile, WEEK_BEFORE, with_note } from "./screen.mjs";
+import { ask, EMPTY_KEY, expect, fits, KEY, open, own_board, reach, settled, STEPS, table, test, tile, WEEK_BEFORE, with_note } from "./screen.mjs";
 
 test("a server that has too much to do, is slow or away, and a key that was revoked", async ({ page }) => {
   await open(page, "/trends?b=country");
@@ -44,7 +44,8 @@ test("dialogs and a shared board", async ({ page, browser }) => {
   await page.getByLabel("Compare with").selectOption("own");
   await page.locator(".own-range").waitFor();
   await fits(page, "days of one's own");
-  await open(page, "/boards/shop");
+  await own_board("shown-to-guests");
+  await open(page, "/boards/shown-to-guests");
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await page.getByRole("button", { name: "Make a link" }).click();
   const link = await page.getByRole("textbox", { name: "The link" }).inputValue();
