@@ -1,5 +1,6 @@
-//! The questions of product analytics over a table of thirty days, each the fastest of three runs and never from the cache, with the rows it
-//! reads, beside what ClickHouse takes to read the same columns once (type, person and time of all rows: the *scan*).
+//! The questions of product analytics over a table of thirty days: *cold*, with nothing of the files in memory; *warm*, the fastest of three runs,
+//! never from the cache; from the cache; and what a plain statement takes that answers its like, warm too. Beside them what ClickHouse takes to read type, person and time
+//! of all rows once (the *scan*), the rows and bytes that are read, and the most memory of the engine and of this process.
 //!
 //! `cargo bench --bench questions [-- EVENTS [NAME]]`, 5,000,000 by default; with NAME only questions whose name has it, and with
 //! `reconcile` for one no question, but what the answers of different reports must have in common ([`reconcile`]). A person has twenty-five
@@ -7,6 +8,10 @@
 //! `PULSE_BENCH_FOLDER` the table is kept there, and used again where it has as many rows.
 #![allow(clippy::disallowed_methods, reason = "measures with a runtime of its own")]
 
+#[path = "questions/asked.rs"]
+mod asked;
+#[path = "questions/cost.rs"]
+mod cost;
 #[path = "questions/reconcile.rs"]
 mod reconcile;
 
@@ -17,9 +22,12 @@ use anyhow::{Context, Result, bail};
 use pulse::clickhouse::engine::{Engine, EngineConfig};
 use pulse::clickhouse::{ClickHouse, ClickHouseConfig, Client, Format, Statement};
 use pulse::event::ids::ProjectId;
-use pulse::query::{LoadedBy, Queries, QueryConfig, Sources, StoreReader};
+use pulse::query::{LoadedBy, Queries, QueryConfig, QueryError, Sources, StoreReader};
 use pulse::store::migrate;
 use serde_json::{Value, json};
+
+use self::asked::Asked;
+use self::cost::{Cost, Used};
 
 /// 2 January 2026; the thirty days before it are asked about.
 const NOW_MS: i64 = 1_767_312_000_000;
@@ -55,46 +63,6 @@ fn events(day: i64, of_day: u64, people: u64) -> Statement {
              map('total', (rand(8) % 20000) / 100., 'quantity', toFloat64(rand(9) % 5), 'position', toFloat64(rand(10) % 50))
          FROM numbers({of_day}) SETTINGS async_insert = 0, max_insert_threads = 1"
     ))
-}
-
-/// What is asked: a name, the report, and the question without its times.
-fn questions() -> Vec<(&'static str, &'static str, Value)> {
-    let steps = json!([{"event": "view"}, {"event": "cart"}, {"event": "order"}]);
-    vec![
-        ("total of one type by day", "trends", json!({"interval": "day", "series": [{"event": "cart"}]})),
-        ("total of any type by day", "trends", json!({"interval": "day", "series": [{}]})),
-        ("unique users of one type by day", "trends", json!({"interval": "day", "series": [{"event": "cart", "math": "unique_users"}]})),
-        ("unique users of any type by day", "trends", json!({"interval": "day", "series": [{"math": "unique_users"}]})),
-        ("by a column", "trends", json!({"interval": "day", "series": [{"event": "view"}], "breakdown": "country"})),
-        ("by a property", "trends", json!({"interval": "day", "series": [{"event": "view"}], "breakdown": "properties.category"})),
-        (
-            "filter by a property",
-            "trends",
-            json!({"interval": "day", "series": [{"event": "view"}], "filters": [{"field": "properties.plan", "op": "eq", "value": "pro"}]}),
-        ),
-        ("p90 of a property, any type", "trends", json!({"interval": "day", "series": [{"math": "p90", "property": "properties.total"}]})),
-        (
-            "five series of one type each",
-            "trends",
-            json!({"interval": "day", "series": [
-            {"event": "view"}, {"event": "cart"}, {"event": "order"}, {"event": "other_1"}, {"event": "other_2"}]}),
-        ),
-        ("newest 100 events", "events", json!({"limit": 100})),
-        ("newest 100 events of a type that nobody has", "events", json!({"limit": 100, "event": "nothing_of_the_kind"})),
-        ("properties of a type", "properties", json!({"event": "view"})),
-        ("users, the most active 100", "users", json!({"event": "order", "limit": 100})),
-        ("funnel of three steps", "funnel", json!({"window": "7d", "steps": steps})),
-        ("funnel by a column", "funnel", json!({"window": "7d", "steps": steps, "breakdown": "country"})),
-        (
-            "retention, four weeks",
-            "retention",
-            json!({"period": "week", "cohort_event": {"event": "view"}, "return_event": {"event": "order"}}),
-        ),
-        ("paths of five steps", "paths", json!({"start": "view", "steps": 5})),
-        ("lifecycle by day", "lifecycle", json!({"interval": "day", "event": "order"})),
-        ("stickiness", "stickiness", json!({"event": "cart"})),
-        ("sessions by channel", "sessions", json!({"interval": "day", "breakdown": "session.channel"})),
-    ]
 }
 
 fn scan() -> Statement {
@@ -152,27 +120,88 @@ async fn main() -> Result<()> {
     if only == "reconcile" {
         return reconcile::run(&queries, DAYS, NOW_MS).await;
     }
-    let show = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_string());
     let (scanned, _) = fastest(async || Ok(writer.query(&scan(), Format::Json).await?)).await?;
     println!("{number} events; a scan of type, person and time {scanned:.3} s\n");
-    println!("| question | s | of a scan | rows read |\n|---|---|---|---|");
-    for (name, report, mut question) in questions() {
-        if !name.contains(only) {
-            continue;
-        }
-        question["from"] = json!(show(NOW_MS - DAYS * DAY_MS)?);
-        question["to"] = json!(show(NOW_MS)?);
-        question["refresh"] = json!(true);
-        let body = serde_json::to_vec(&question)?;
-        let asked = fastest(async || Ok(queries.answer(ProjectId(1), report, &body, NOW_MS).await)).await?;
-        match asked {
-            (seconds, Ok(answer)) => {
-                let answer: Value = serde_json::from_slice(&answer.to_json())?;
-                let rows = &answer["meta"]["rows_read"];
-                println!("| {name} | {seconds:.3} | {:.1} | {rows} |", seconds / scanned);
-            }
-            (_, Err(problem)) => println!("| {name} | {problem} | | |"),
-        }
+    println!(
+        "| question | cold s | warm s | of a scan | cached ms | plain s | rows | MB read | engine MB | pulse MB |\n|---|---|---|---|---|---|---|---|---|---|"
+    );
+    let cost = Cost::of_child().context("the engine is no child of this process")?;
+    for asked in asked::all().into_iter().filter(|asked| asked.name.contains(only)) {
+        let row = Measured { queries: &queries, writer: &writer, cost: &cost, scanned, asked }.row().await?;
+        println!("{row}");
     }
     Ok(())
+}
+
+/// A question, and what it is asked with.
+struct Measured<'a> {
+    queries: &'a Queries,
+    writer: &'a Client,
+    cost: &'a Cost,
+    /// Seconds of a scan.
+    scanned: f64,
+    asked: Asked,
+}
+
+impl Measured<'_> {
+    /// Its row of the table.
+    async fn row(&self) -> Result<String> {
+        let name = self.asked.name;
+        let cold = if cost::drop_page_cache() { format!("{:.3}", self.once(true).await?.0) } else { "-".to_owned() };
+        let begun = self.cost.begin();
+        let first = self.once(true).await?;
+        let used = begun.end();
+        let (mut warm, answer) = (first.0, first.1);
+        for _ in 1..RUNS {
+            warm = warm.min(self.once(true).await?.0);
+        }
+        drop(self.once(false).await?);
+        let cached_ms = self.once(false).await?.0 * 1e3;
+        let plain = match fastest(async || Ok(self.writer.query(&plain(self.asked.plain), Format::Json).await)).await? {
+            (seconds, Ok(_)) => format!("{seconds:.3}"),
+            (_, Err(problem)) => format!("{problem}").chars().take(60).collect(),
+        };
+        let of_scan = warm / self.scanned;
+        let Used { read_mb, engine_mb, own_mb } = used;
+        Ok(match answer {
+            Ok(rows) => format!(
+                "| {name} | {cold} | {warm:.3} | {of_scan:.1} | {cached_ms:.2} | {plain} | {rows} | {read_mb:.0} | {engine_mb:.0} | {own_mb:.0} |"
+            ),
+            Err(problem) => format!("| {name} | {problem} | | | | {plain} | | | {engine_mb:.0} | {own_mb:.0} |"),
+        })
+    }
+
+    /// Seconds, and the rows that were read or why there is no answer.
+    async fn once(&self, refresh: bool) -> Result<(f64, Result<u64, QueryError>)> {
+        let mut question = self.asked.question.clone();
+        question["from"] = json!(instant(NOW_MS - DAYS * DAY_MS)?);
+        question["to"] = json!(instant(NOW_MS)?);
+        if refresh {
+            question["refresh"] = json!(true);
+        }
+        let body = serde_json::to_vec(&question)?;
+        let began = Instant::now();
+        let answer = self.queries.answer(ProjectId(1), self.asked.report, &body, NOW_MS).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let rows = match answer {
+            Ok(answer) => {
+                let answer: Value = serde_json::from_slice(&answer.to_json())?;
+                Ok(answer["meta"]["rows_read"].as_u64().unwrap_or(0))
+            }
+            Err(problem) => Err(problem),
+        };
+        Ok((seconds, rows))
+    }
+}
+
+fn plain(statement: &str) -> Statement {
+    let from = NOW_MS - DAYS * DAY_MS;
+    let when = format!(
+        "project_id = 1 AND bot = '' AND timestamp >= fromUnixTimestamp64Milli({from}) AND timestamp < fromUnixTimestamp64Milli({NOW_MS})"
+    );
+    Statement::raw(format!("{} SETTINGS max_execution_time = 600", statement.replace("{when}", &when)))
+}
+
+fn instant(at_ms: i64) -> Result<String> {
+    Ok(jiff::Timestamp::from_millisecond(at_ms)?.to_string())
 }

@@ -211,6 +211,32 @@ test("a chart becomes a rule that is tried, moved by mouse and keys, saved and c
   await expect(tile(page, "rules").locator('[data-alert="few-b-pages-b"]')).toHaveCount(0);
 });
 
+test("each draft is saved in the place of the rule that it was made from: of one's own last save, and none of the history", async ({ page }) => {
+  await with_channels(page, []);
+  const path = "/v1/alerts/twice";
+  await api(path, { method: "PUT", body: JSON.stringify({ name: "Twice", report: "trends", interval: "day", question: { series: [{ event: "page" }] }, condition: { below: 1 } }) });
+  await open(page, "/alerts/twice");
+  const change = page.getByRole("button", { name: "Change", exact: true });
+  const save_as = async (severity) => {
+    await change.click();
+    await page.getByLabel("Severity").selectOption(severity);
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    await expect(change).toBeVisible();
+    expect((await api(path)).rule.severity).toBe(severity);
+  };
+  await save_as("critical");
+  await save_as("info");
+  // From the third draft to the first one, at once: each time there was what was opened, what was changed and what was saved.
+  await change.click();
+  await expect(page.getByLabel("Severity")).toHaveValue("info");
+  await page.evaluate(() => history.go(-6));
+  await expect(page.getByLabel("Severity")).toHaveValue("warning");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("alert")).toContainText("nothing is saved");
+  expect((await api(path)).rule.severity).toBe("info");
+  await api(path, { method: "DELETE" });
+});
+
 test("an alert says what it saw and did, shows its people, and is acknowledged and silenced", async ({ page }) => {
   await open(page, "/alerts/visitors");
   await expect(page.locator("[data-state]")).toHaveAttribute("data-state", "firing");

@@ -65,6 +65,26 @@ test("keys are made with limits, given another secret and revoked; a secret is s
   await expect(listed).toContainText(/known as write [0-9a-f]{8} until .* and write [0-9a-f]{8}/);
   expect(await sent(second, "https://shop.example")).toBe(200);
 
+  // One thing after the other: what is not done stays open, and it is said.
+  let refuse;
+  const asked = new Promise((begun) => void page.route("**/v1/keys", (route) => {
+    if (route.request().method() !== "POST") return route.fallback();
+    refuse = () => route.fulfill({ status: 503, json: { code: "away", message: "not now" } });
+    return begun();
+  }));
+  await keys.getByLabel("Name", { exact: true }).fill("Second");
+  await keys.getByRole("button", { name: "Make the key" }).click();
+  await asked;
+  await keys.getByRole("button", { name: `Another secret for ${name}` }).click();
+  await keys.getByRole("button", { name: "Make it" }).click();
+  await expect(keys.getByText("What was asked before is still under way")).toBeVisible();
+  await expect(keys.getByRole("button", { name: "Make it" })).toBeVisible();
+  await refuse();
+  await expect(keys.getByRole("alert")).toContainText("not now");
+  await expect(keys.getByText("What was asked before is still under way")).toHaveCount(0);
+  await keys.getByRole("button", { name: "Cancel" }).click();
+  await page.unroute("**/v1/keys");
+
   // Revoked after a second question, and gone after a third.
   await keys.getByRole("button", { name: `Revoke ${name}` }).click();
   await fits(page, "whether a key is to be revoked");

@@ -43,8 +43,8 @@ export const test = base.extend({
       const is_answer = /Failed to load resource/.test(message.text());
       if (message.type() === "error" && !is_answer) problems.push(`console: ${message.text()}`);
     });
-    // What a link asks of somebody who is in another project, and whether something is to be deleted; anything else was made by a hostile text.
-    const is_ours = (dialog) => dialog.type() === "confirm" && /^(You are signed in to “[a-z]+”\. Change to “[a-z]+”, as this link asks|Delete “[^”]+”)\?$/.test(dialog.message());
+    // What a link asks of somebody who is in another project, and whether something is to be gone for good; anything else was made by a hostile text.
+    const is_ours = (dialog) => dialog.type() === "confirm" && /^(You are signed in to “[a-z]+”\. Change to “[a-z]+”, as this link asks|Delete “[^”]+”|Take “[^”]+” off the board|End the link until [\w ,:]+)\?$/.test(dialog.message());
     page.on("dialog", (dialog) => (is_ours(dialog) ? dialog.accept() : problems.push(`dialog: ${dialog.message()}`)));
     await use(page);
     expect(problems).toEqual([]);
@@ -67,6 +67,32 @@ export async function open(page, path, key = KEY) {
 export async function settled(page) {
   await expect(page.locator(".running")).toHaveCount(0);
   await expect(page.locator('[aria-busy="true"]')).toHaveCount(0);
+}
+
+/** Does something as one who does not want it after all when it is asked about. */
+export async function unsure(page, act) {
+  await page.evaluate(() => void ([window.asks, window.confirm] = [window.confirm, () => false]));
+  await act();
+  await page.evaluate(() => void (window.confirm = window.asks));
+}
+
+/** Notes that something has happened, for as long as `test` lasts: other tests look at the notes of the project too. */
+export async function with_note(note, test) {
+  const headers = { authorization: `Bearer ${KEY}` };
+  const { id } = await (await fetch(`${ADDRESS}/v1/notes`, { method: "POST", headers, body: JSON.stringify(note) })).json();
+  try {
+    await test();
+  } finally {
+    await fetch(`${ADDRESS}/v1/notes/${id}`, { method: "DELETE", headers });
+  }
+}
+
+/** Makes a board like “The shop” for one test that makes links to it: those of a board are in one list. */
+export async function own_board(id) {
+  const headers = { authorization: `Bearer ${KEY}` };
+  const { title, tiles } = await (await fetch(`${ADDRESS}/v1/boards/shop`, { headers })).json();
+  const put = await fetch(`${ADDRESS}/v1/boards/${id}`, { method: "PUT", headers, body: JSON.stringify({ title, tiles }) });
+  expect(put.status).toBe(200);
 }
 
 /** Goes on by Tab until an element has the focus. */

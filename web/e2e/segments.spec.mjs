@@ -1,5 +1,5 @@
 // Saved filters, and what else a page knows by name: segments, goals, the events of a session.
-import { ADDRESS, ask, expect, KEY, open, settled, table, test, tile, written } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, own_board, settled, table, test, tile, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 const api = async (path, init) => fetch(`${ADDRESS}${path}`, { headers: { authorization: `Bearer ${KEY}` }, ...init });
@@ -23,7 +23,8 @@ test("filters are saved as a segment, used as one filter, shared with a board, c
   await page.getByLabel("Segment", { exact: true }).selectOption("from-britain");
   await expect(page.locator(".builder .chip")).toHaveText(/in the segment from-britain/);
   // A link to a board with it: those who have the link see nothing else.
-  await open(page, `/boards/shop?f=["segment","is","from-britain"]`);
+  await own_board("lent-in-part");
+  await open(page, `/boards/lent-in-part?f=["segment","is","from-britain"]`);
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await expect(page.getByRole("group", { name: "Only these events" })).toContainText("in the segment from-britain");
   await page.getByRole("button", { name: "Make a link" }).click();

@@ -1,6 +1,6 @@
 // What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
 import AxeBuilder from "@axe-core/playwright";
-import { ADDRESS, ask, EMPTY_KEY, expect, fits, KEY, open, reach, settled, STEPS, table, test, tile, WEEK_BEFORE } from "./screen.mjs";
+import { ask, EMPTY_KEY, expect, fits, KEY, open, own_board, reach, settled, STEPS, table, test, tile, WEEK_BEFORE, with_note } from "./screen.mjs";
 
 test("a server that has too much to do, is slow or away, and a key that was revoked", async ({ page }) => {
   await open(page, "/trends?b=country");
@@ -44,7 +44,8 @@ test("dialogs and a shared board", async ({ page, browser }) => {
   await page.getByLabel("Compare with").selectOption("own");
   await page.locator(".own-range").waitFor();
   await fits(page, "days of one's own");
-  await open(page, "/boards/shop");
+  await own_board("shown-to-guests");
+  await open(page, "/boards/shown-to-guests");
   await page.getByRole("button", { name: "Share", exact: true }).click();
   await page.getByRole("button", { name: "Make a link" }).click();
   const link = await page.getByRole("textbox", { name: "The link" }).inputValue();
@@ -106,6 +107,12 @@ test("two tabs do not disturb each other, and who signs out is out in both", asy
 
 test("a tab whose browser was signed in to another project says so, and asks and writes nothing there", async ({ page, context }) => {
   await open(page, "/alerts");
+  // What is written and not saved yet, and a dialog that is open: both are there again once the tab may go on.
+  await page.getByLabel("Id of the channel").fill("half-writ");
+  await page.keyboard.press("Escape");
+  await page.locator("main").focus();
+  await page.keyboard.press("?");
+  await expect(page.getByRole("dialog", { name: "Keys" })).toBeVisible();
   const before = (await page.locator(".project").innerText()).trim();
   const other = await context.newPage();
   other.on("dialog", (dialog) => dialog.accept());
@@ -115,28 +122,59 @@ test("a tab whose browser was signed in to another project says so, and asks and
   };
   await sign_in(EMPTY_KEY, "empty");
   await expect(page.getByRole("alert")).toContainText(`This tab is of ${before}`);
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog", { name: "Another project" })).toBeVisible();
+  await expect(page.getByRole("dialog")).toHaveCount(1);
+  const goes_on = page.waitForResponse("**/v1/alerts");
   await sign_in(KEY, before);
+  await goes_on;
+  await expect(page.getByRole("dialog", { name: "Keys" })).toBeVisible();
+  await page.keyboard.press("Escape");
   await expect(page.getByRole("heading", { name: "Alerts", level: 1 })).toBeVisible();
+  await expect(page.getByLabel("Id of the channel")).toHaveValue("half-writ");
   // Where no tab says it, as of two servers of one host, which have one cookie, the server does.
   await page.evaluate(() => addEventListener("storage", (event) => event.stopImmediatePropagation(), { capture: true }));
   await sign_in(EMPTY_KEY, "empty");
-  expect(await page.evaluate(async (project) => (await fetch("/v1/boards/elsewhere", { method: "PUT", headers: { "x-pulse-project": project }, body: "{}" })).status, before)).toBe(412);
+  expect(await page.evaluate(async (project) => (await fetch("/v1/boards/of-another-one", { method: "PUT", headers: { "x-pulse-project": project }, body: "{}" })).status, before)).toBe(412);
   await expect(page.getByRole("alert")).toContainText(`This tab is of ${before}`);
-  await expect(page.locator(".frame")).toHaveCount(0);
+  await expect(page.locator(".frame")).toBeHidden();
   await fits(page, "another project");
   await page.getByRole("button", { name: "Show that one" }).click();
   await expect(page.locator(".project")).toHaveText("empty");
   await other.close();
 });
 
+test("in a tab that is signed in to another project nothing of the one before is left: no notes and no names", async ({ page }) => {
+  const note = { text: "Of the first project", at: new Date(Date.now() - 10 * 3_600_000).toISOString() };
+  await with_note(note, async () => {
+    await open(page, "/trends");
+    const noted = page.getByLabel("Compare with").locator("option", { hasText: note.text });
+    const offered = page.locator('datalist option[value="product_viewed"]');
+    const open_names = () => page.getByLabel("Event 1", { exact: true }).focus();
+    await expect(noted).toHaveCount(1);
+    await open_names();
+    await expect(offered.first()).toBeAttached();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Read key").fill(EMPTY_KEY);
+    const asked = page.waitForResponse("**/v1/notes*");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await expect(page.locator(".project")).toHaveText("empty");
+    await expect(noted).toHaveCount(0);
+    await asked;
+    const names = page.waitForResponse("**/v1/catalogue/events*");
+    await open_names();
+    await names;
+    await expect(offered).toHaveCount(0);
+  });
+});
+
 test("a note of many words, bars on each other, groups of a funnel, and an hour that comes twice", async ({ page }) => {
-  const headers = { authorization: `Bearer ${KEY}` };
   const note = { text: "Prices went up in all countries but two, and so did the mails", at: new Date(Date.now() - 9 * 3_600_000).toISOString() };
-  const { id } = await (await fetch(`${ADDRESS}/v1/notes`, { method: "POST", headers, body: JSON.stringify(note) })).json();
-  await open(page, "/");
-  await expect(page.getByLabel("Compare with").locator("option", { hasText: "Prices went up" })).toHaveCount(1);
-  await fits(page, "a note of many words");
-  await fetch(`${ADDRESS}/v1/notes/${id}`, { method: "DELETE", headers });
+  await with_note(note, async () => {
+    await open(page, "/");
+    await expect(page.getByLabel("Compare with").locator("option", { hasText: "Prices went up" })).toHaveCount(1);
+    await fits(page, "a note of many words");
+  });
   await open(page, "/trends?as=bars&compare=previous&b=country");
   await expect(tile(page, "trends").locator(".legend li").first()).toBeVisible();
   await expect(tile(page, "trends").locator(".legend")).not.toContainText("before");
@@ -146,6 +184,11 @@ test("a note of many words, bars on each other, groups of a funnel, and an hour 
   const hours = (await table(page, "trends")).map(([name]) => name);
   expect([hours.length, new Set(hours).size]).toEqual([26, 26]);
   expect(hours.filter((name) => name.includes("02:00"))).toEqual([expect.stringContaining("GMT+2"), expect.stringContaining("GMT+1")]);
+  // Where clocks are set back by half an hour, minutes come twice.
+  await open(page, "/trends?from=2026-04-04T14:00:00Z&to=2026-04-04T16:00:00Z&tz=Australia/Lord_Howe&i=minute");
+  const minutes = (await table(page, "trends")).map(([name]) => name);
+  expect([minutes.length, new Set(minutes).size]).toEqual([121, 121]);
+  expect(minutes.filter((name) => name.includes("01:45"))).toEqual([expect.stringContaining("GMT+11"), expect.stringContaining("GMT+10:30")]);
 });
 
 test("on paper there are the charts, and no buttons", async ({ page }) => {

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { ADDRESS, ask, expect, KEY, open, settled, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
+import { ask, expect, open, settled, STEPS, table, test, tile, with_note, written, WEEK_BEFORE } from "./screen.mjs";
 import { HOSTILE } from "./seed.mjs";
 import { area_path, band_path, line_path } from "../src/chart/path.ts";
 
@@ -32,8 +32,18 @@ test("filters of an address may be written as in a question, and what is none is
   await expect(page.locator(".builder .chip")).toHaveText(/country is GB/);
   const { series } = await ask("trends", { ...WEEK, interval: "day", series: [{ event: "page", filters: filters.slice(0, 1) }] });
   expect((await table(page, "trends"))[0][1]).toBe(written(series[0].total));
+  const left_out = page.getByRole("status").filter({ hasText: "A filter of this address cannot be shown here: it is left out." });
+  await expect(left_out).toBeVisible();
   await open(page, `/funnel?step={"event":"page","filters":"x"}&step={"event":["order"]}`);
   await expect(page.getByLabel("Step 1", { exact: true })).toHaveValue("page");
+  await expect(left_out).toBeVisible();
+  // Those of the whole page too; that there is one or another is more than the page can show.
+  await open(page, `/trends?f=${encodeURIComponent(JSON.stringify(filters[0]))}`);
+  await expect(page.locator(".chip")).toHaveText(/country is GB/);
+  await expect(left_out).toHaveCount(0);
+  await open(page, `/trends?f=${encodeURIComponent(JSON.stringify({ any: [filters[0]] }))}`);
+  await expect(left_out).toBeVisible();
+  await expect(page.locator(".chip")).toHaveCount(0);
 });
 
 test("a question is built by hand: events, a filter, a formula", async ({ page }) => {
@@ -129,6 +139,11 @@ test("what a spreadsheet would take for a formula is a text in CSV", async ({ pa
   const [download] = await Promise.all([page.waitForEvent("download"), tile(page, "trends").getByRole("button", { name: /as CSV$/ }).click()]);
   const [, , head, all] = readFileSync(await download.path()).toString().split("\r\n");
   expect([head, all]).toEqual([`Time,"'${formula.replaceAll('"', '""')}",Complete`, "in all,1,"]);
+  // A name that turns what follows stands in a file without what keeps it apart on the page.
+  const turning = HOSTILE.find((text) => text.startsWith("\u202e"));
+  await open(page, `/trends?b=type&b=country&f=${encodeURIComponent(JSON.stringify(["type", "eq", turning]))}`);
+  const [other] = await Promise.all([page.waitForEvent("download"), tile(page, "trends").getByRole("button", { name: /as CSV$/ }).click()]);
+  expect(readFileSync(await other.path()).toString().split("\r\n")[2]).toMatch(/^Time,gnp\.exe · [^,]+,Complete$/);
 });
 
 test("what is drawn as a page is a picture too: a funnel, a grid, a list, a tile of a board", async ({ page }) => {
@@ -186,9 +201,6 @@ test("what is clicked is filtered by, arrows go through time, and Escape takes f
 });
 
 test("a chart stands beside days of one's own, and beside what was before a note", async ({ page }) => {
-  const at = new Date(Date.now() - 3 * 86_400_000).toISOString();
-  const headers = { authorization: `Bearer ${KEY}`, "content-type": "application/json" };
-  const noted = await (await fetch(`${ADDRESS}/v1/notes`, { method: "POST", headers, body: JSON.stringify({ at, text: "Release 9.9", kind: "release" }) })).json();
   await open(page, "/trends");
   await page.getByLabel("Compare with").selectOption("own");
   const form = page.locator(".own-range");
@@ -206,11 +218,14 @@ test("a chart stands beside days of one's own, and beside what was before a note
   const beside = await ask("trends", { ...month, compare: { from: "-64d/d", to: "-35d/d" } });
   expect(beside.compare.buckets.map((bucket) => new Date(bucket).getUTCDay())).toEqual(beside.buckets.map((bucket) => new Date(bucket).getUTCDay()));
   expect((await table(page, "trends"))[0].slice(1)).toEqual([beside.series[0].total, beside.compare.series[0].total].map(written));
-  await page.getByLabel("Compare with").selectOption({ label: (await page.getByLabel("Compare with").locator("option", { hasText: "Release 9.9" }).innerText()) });
-  await expect(page).toHaveURL(new RegExp(`from=${at.slice(0, 16)}.*compare=previous`));
-  await settled(page);
-  await expect(tile(page, "trends").locator(".summary")).toContainText("beside the same from");
-  await fetch(`${ADDRESS}/v1/notes/${noted.id}`, { method: "DELETE", headers });
+  const at = new Date(Date.now() - 3 * 86_400_000).toISOString();
+  await with_note({ at, text: "Release 9.9", kind: "release" }, async () => {
+    await open(page, "/trends");
+    await page.getByLabel("Compare with").selectOption({ label: (await page.getByLabel("Compare with").locator("option", { hasText: "Release 9.9" }).innerText()) });
+    await expect(page).toHaveURL(new RegExp(`from=${at.slice(0, 16)}.*compare=previous`));
+    await settled(page);
+    await expect(tile(page, "trends").locator(".summary")).toContainText("beside the same from");
+  });
 });
 
 test("a line passes every point by less than can be seen, leaves out what lies on its way, and is broken where a number is missing", () => {

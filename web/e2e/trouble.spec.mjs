@@ -70,6 +70,21 @@ test("a tile that fails costs itself, and what is stale or late says so", async 
   await expect(page.locator("[data-behind]")).toBeVisible();
 });
 
+test("a tile whose answer cannot be drawn says so, and is drawn with the next one that can be", async ({ page }) => {
+  let has_series = false;
+  await page.route("**/v1/query", async (route) => {
+    const response = await route.fetch();
+    const { result, meta, ...answer } = JSON.parse(await response.text());
+    if (!has_series) delete result.series;
+    await route.fulfill({ response, body: `${JSON.stringify({ ...answer, result, meta: { ...meta, refresh_after_ms: 500 } })}\n` });
+  });
+  await open(page, "/trends");
+  await expect(tile(page, "trends").getByRole("alert")).toContainText("This cannot be drawn");
+  has_series = true;
+  await expect(tile(page, "trends").getByRole("slider")).toBeVisible();
+  await expect(tile(page, "trends").getByRole("alert")).toHaveCount(0);
+});
+
 test("an event of yesterday that comes while the page is open is told, and marks its day", async ({ page }) => {
   // Long enough ago to be of a day that is over, and of the week that the page shows.
   const timestamp = new Date(Date.now() - 26 * 3_600_000).toISOString();

@@ -1,8 +1,8 @@
 // The frame round the pages: who is signed in, where one can go, light or dark.
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
-import { useEffect, useLayoutEffect, useState } from "preact/hooks";
-import { ApiError, is_elsewhere, resume, session, sign_in, sign_out, watch_project } from "./api/client";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { ApiError, is_other_project, resume, session, sign_in, sign_out, watch_project } from "./api/client";
 import { find_link, LONGEST_ADDRESS, make_link, short_form } from "./api/links";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
 import Overview from "./pages/overview";
@@ -69,20 +69,26 @@ export function App() {
   if (is_shared) return <Shown />;
   if (session.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
   if (session.value === null) return <SignIn problem={problem} />;
-  return is_elsewhere.value ? <Elsewhere /> : <Frame />;
+  const is_other = is_other_project.value;
+  // Nothing that is written there and not saved yet is lost.
+  return <><div hidden={is_other}><Frame /></div>{is_other && <OtherProject />}</>;
 }
 
-/** Nothing more is shown, asked or written under the name of the project that this tab was opened for. */
-function Elsewhere() {
+/** Nothing more is shown, asked or written under the name of the project that this tab was opened for. A dialog above all others: one that is open there
+ * stays open, and would let nobody use anything else. */
+function OtherProject() {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const show = () => dialog.current?.showModal();
+  useLayoutEffect(show, []);
   return (
-    <main class="sign-in" id="main">
-      <h1>Another project</h1>
+    <dialog ref={dialog} class="sign-in" aria-labelledby="other-project" onClose={show}>
+      <h1 id="other-project">Another project</h1>
       <form onSubmit={(event) => { event.preventDefault(); location.reload(); }}>
         <p role="alert">This tab is of <bdi>{session.value!.project.name}</bdi>, and another tab has signed in to another project: a browser is signed in to one.</p>
         <button type="submit" autofocus>Show that one</button>
-        <p class="note">Once you are signed in to <bdi>{session.value!.project.name}</bdi> again, in any tab, this one goes on.</p>
+        <p class="note">Once you are signed in to <bdi>{session.value!.project.name}</bdi> again, in any tab, this one goes on with what is written in it. “Show that one” leaves that.</p>
       </form>
-    </main>
+    </dialog>
   );
 }
 

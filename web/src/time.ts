@@ -168,8 +168,8 @@ export function bucket_label(bucket: string, interval: string, zone: string): st
   const options = FULL[interval] ?? FULL.day!;
   const name = (hours: number) => format(zone, options).format(Date.parse(bucket) + hours * SLOT_MS.hour!);
   const text = name(0);
-  // An hour that comes twice when clocks are set back.
-  if (options.hour && (text === name(-1) || text === name(1))) return format(zone, { ...options, timeZoneName: "shortOffset" }).format(Date.parse(bucket));
+  // What comes twice when clocks are set back, somewhere by half an hour.
+  if (options.hour && [-1, -0.5, 0.5, 1].some((hours) => text === name(hours))) return format(zone, { ...options, timeZoneName: "shortOffset" }).format(Date.parse(bucket));
   return interval === "week" ? `week of ${text}` : text;
 }
 

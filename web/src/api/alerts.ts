@@ -1,5 +1,5 @@
 // Rules of alerts and channels as the API keeps them; what people say of an alert.
-import { ApiError, json, request } from "./client";
+import { json, put_version, request } from "./client";
 import type { Channel, FailedNotice } from "./openapi";
 import type { Question } from "./types";
 
@@ -130,10 +130,8 @@ const post = <T>(path: string, body: unknown, signal?: AbortSignal) => json<T>(p
 
 /** Saves a rule in the place of the version that it was made from; a new one only where there is none of its id. */
 export async function save_rule(id: string, version: number | null, rule: Rule): Promise<void> {
-  const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
-  await request(path_of(id), { method: "PUT", headers, body: JSON.stringify(rule) }).catch((problem: ApiError) => {
-    if (problem.code !== "version_mismatch") throw problem;
-    throw new ApiError(412, problem.code, version ? "Somebody else has changed it since you began: nothing is saved. “Cancel” shows it as it is now." : "There is one of this name already: choose another.");
+  await put_version(path_of(id), version, rule, {
+    changed: "Somebody else has changed it since you began: nothing is saved. “Cancel” shows it as it is now.", taken: "There is one of this name already: choose another.",
   });
 }
 

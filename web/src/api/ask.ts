@@ -4,7 +4,7 @@ import { batch, signal, type ReadonlySignal, type Signal } from "@preact/signals
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { next_task } from "../tasks";
 import { here } from "../url";
-import { ApiError, json, request, session } from "./client";
+import { ApiError, json, may_ask, request } from "./client";
 import type { Statements } from "./openapi";
 import type { Answer, Chart, Meta, Question } from "./types";
 
@@ -94,7 +94,7 @@ function send_own(open: Open, signal: AbortSignal): Sent {
 
 /** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
 export function useAnswers(questions: Record<string, Question | null>): Board {
-  return useAsker(JSON.stringify(looking_back(questions)), Boolean(session.value), send_own);
+  return useAsker(JSON.stringify(looking_back(questions)), may_ask.value, send_own);
 }
 
 /** The same where `send` asks what is open, for those who may, signed in or not. */
@@ -102,13 +102,13 @@ export function useAnswersBy(send: typeof send_own, questions: Record<string, Qu
   return useAsker(JSON.stringify(questions), true, send);
 }
 
-function useAsker(text: string, may_ask: boolean, send: typeof send_own): Board {
+function useAsker(text: string, is_allowed: boolean, send: typeof send_own): Board {
   const kept = useRef<Asker>(undefined);
-  const asker = (kept.current ??= new Asker(send, may_ask ? text : ""));
+  const asker = (kept.current ??= new Asker(send, is_allowed ? text : ""));
   useLayoutEffect(() => {
-    if (may_ask) asker.show(text);
-  }, [text, may_ask]);
-  useEffect(() => asker.watch(), []);
+    if (is_allowed) asker.show(text);
+  }, [text, is_allowed]);
+  useEffect(() => (is_allowed ? asker.watch() : undefined), [is_allowed]);
   return asker;
 }
 
@@ -183,15 +183,19 @@ class Asker implements Board {
     else if (is_due) this.schedule(Math.max(0, this.due_at - Date.now()));
   }
 
-  /** Goes on while somebody looks, until the page is left. */
+  /** Goes on while somebody looks, until the page is left or may ask no more. */
   watch(): () => void {
     const look = () => {
       if (!document.hidden && this.due_at && Date.now() >= this.due_at) this.ask(true);
     };
     document.addEventListener("visibilitychange", look);
+    look();
     return () => {
       document.removeEventListener("visibilitychange", look);
+      // What it was about to know it asks at once when it goes on.
+      if (this.running || this.due_at) this.due_at = Date.now();
       this.running?.abort();
+      this.running = undefined;
       clearTimeout(this.timer);
     };
   }

@@ -1,5 +1,5 @@
 // Boards as the API keeps them: a write carries the version that it saw, and none overwrites another unseen.
-import { ApiError, json, request } from "./client";
+import { json, put_version, request } from "./client";
 import type { SavedBoard as Kept, Tile } from "./openapi";
 
 /** A tile; its `view` says where it was made: the address of its page. */
@@ -21,16 +21,10 @@ export function board(id: string): Promise<SavedBoard> {
 }
 
 /** Saves a board in the place of the version that it was made from; a new one only where there is none of its id. */
-export async function save({ id, version, title, description, tiles }: SavedBoard): Promise<number> {
-  const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
-  const body = JSON.stringify({ title, ...(description ? { description } : {}), tiles });
-  try {
-    const saved = (await (await request(path(id), { method: "PUT", headers, body })).json()) as { version: number };
-    return saved.version;
-  } catch (problem) {
-    if (problem instanceof ApiError && problem.code === "version_mismatch") throw new ApiError(412, problem.code, version ? "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now." : "There is a board of this name already: choose another one.");
-    throw problem;
-  }
+export function save({ id, version, title, description, tiles }: SavedBoard): Promise<number> {
+  return put_version(path(id), version, { title, ...(description ? { description } : {}), tiles }, {
+    changed: "Somebody else has changed this board meanwhile. Nothing was lost: it is shown as it is now.", taken: "There is a board of this name already: choose another one.",
+  });
 }
 
 export async function forget({ id, version }: ListedBoard): Promise<void> {

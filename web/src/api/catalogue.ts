@@ -1,7 +1,7 @@
 // What can be chosen: names of events, of fields, and their values. Who chooses from a list wants it at once: of many events a sample is asked.
 import { useEffect, useState } from "preact/hooks";
 import { ask_once } from "./ask";
-import { ApiError, json } from "./client";
+import { ApiError, json, session } from "./client";
 import type { Chart } from "./types";
 
 /** The columns of events that people choose most, and those of sessions. */
@@ -14,10 +14,11 @@ export const SESSION_COLUMNS = [
   "pages", "events", "duration_ms", "is_bounce",
 ].map((name) => `session.${name}`);
 
-/** Answers that were asked for, for as long as the page is open: pickers ask for the same again and again. */
+/** Answers that were asked for, of each project, for as long as the page is open: pickers ask for the same again and again. */
 const kept = new Map<string, Promise<string[]>>();
 
-function once(key: string, ask: () => Promise<string[]>): Promise<string[]> {
+function once(what: string, ask: () => Promise<string[]>): Promise<string[]> {
+  const key = `${session.peek()?.project.name} ${what}`;
   let known = kept.get(key);
   if (!known) {
     known = ask();

@@ -1,5 +1,5 @@
 // Talks to the server that the page came from, for the holder of one read key.
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { next_task } from "../tasks";
 import type { Who } from "./openapi";
 
@@ -17,7 +17,10 @@ export type Session = Omit<Who, "rules"> & Partial<Pick<Who, "rules">>;
 export const session = signal<Session | null | undefined>(undefined);
 
 /** Whether this browser is signed in to another project than the page shows: another tab did that, and all have one cookie. */
-export const is_elsewhere = signal(false);
+export const is_other_project = signal(false);
+
+/** Whether what is shown may be asked for: somebody is signed in, to its project. */
+export const may_ask = computed(() => Boolean(session.value) && !is_other_project.value);
 
 /** Where it is kept which project this browser is signed in to, and its zone: pages ask at once, while the server says whether it is so. */
 const SIGNED_IN = "pulse_project";
@@ -47,7 +50,7 @@ export async function request(path: string, init: RequestInit = {}, key = ""): P
   }
   if (!response.ok && response.status !== 304) {
     const refused = await refusal(response, !key);
-    if (refused.code === "other_project" && project === session.peek()?.project.name) is_elsewhere.value = true;
+    if (refused.code === "other_project" && project === session.peek()?.project.name) is_other_project.value = true;
     throw refused;
   }
   return response;
@@ -57,7 +60,7 @@ export async function request(path: string, init: RequestInit = {}, key = ""): P
 export function watch_project(): () => void {
   const look = () => {
     const [kept, shown] = [localStorage.getItem(SIGNED_IN), session.peek()];
-    if (kept && shown && shown !== UNKNOWN && !own_key) is_elsewhere.value = kept !== shown.project.name;
+    if (kept && shown && shown !== UNKNOWN && !own_key) is_other_project.value = kept !== shown.project.name;
   };
   addEventListener("storage", look);
   document.addEventListener("visibilitychange", look);
@@ -78,10 +81,27 @@ export async function json<T>(path: string, init?: RequestInit, key?: string): P
   return (await (await request(path, init, key)).json()) as T;
 }
 
+/** What is said where others were faster: they have `changed` what a write was made from, or `taken` its name. */
+interface Faster {
+  changed: string;
+  taken: string;
+}
+
+/** Saves something in the place of the `version` that it was made from; what has none yet, only where there is nothing of its name. Its version then. */
+export async function put_version(path: string, version: number | null, body: unknown, { changed, taken }: Faster): Promise<number> {
+  const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
+  try {
+    return (await json<{ version: number }>(path, { method: "PUT", headers, body: JSON.stringify(body) })).version;
+  } catch (problem) {
+    if (!(problem instanceof ApiError) || problem.code !== "version_mismatch") throw problem;
+    throw new ApiError(412, problem.code, version ? changed : taken);
+  }
+}
+
 function signed_in(now: Session): void {
   const shown = session.peek();
   session.value = now;
-  is_elsewhere.value = false;
+  is_other_project.value = false;
   localStorage.setItem(SIGNED_IN, now.project.name);
   localStorage.setItem(ZONE, now.project.timezone);
   // What was asked in the meantime was for the project that is remembered.

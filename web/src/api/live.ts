@@ -1,7 +1,7 @@
 // What comes in, as it comes in. A browser has few connections to a server: a stream is open only while somebody looks at it, and of the tabs
 // that look at the same one reads it for all.
 import { useEffect, useState } from "preact/hooks";
-import { request, session, UNKNOWN } from "./client";
+import { may_ask, request, session, UNKNOWN } from "./client";
 
 export interface LiveEvent {
   eventId: string;
@@ -61,14 +61,13 @@ interface Watching {
 export function useLive({ type = "", is_on = true, filters = [], has_bots = false }: Watching): Watched {
   const kept = JSON.stringify(filters);
   const [watched, set_watched] = useState(NOTHING);
-  const is_signed_in = Boolean(session.value);
   useEffect(() => {
     set_watched(NOTHING);
-    if (!is_on || !is_signed_in) return;
+    if (!is_on || !may_ask.value) return;
     const query = new URLSearchParams({ include_bots: String(has_bots), filters: kept, ...(type ? { type } : {}) });
     const take = (told: Told) => set_watched((before) => ("state" in told ? { ...before, ...told.state } : taken({ ...before, is_open: true, problem: "" }, told.message)));
     return follow(`/v1/live?${query}`, take);
-  }, [type, is_on, has_bots, is_signed_in, kept]);
+  }, [type, is_on, has_bots, may_ask.value, kept]);
   return watched;
 }
 

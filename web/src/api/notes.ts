@@ -8,15 +8,20 @@ export type { Note };
 
 export const KINDS = ["note", "release", "campaign", "incident", "holiday"];
 
-/** The notes of the last two years; none while they are not known. */
-export const notes = signal<Note[]>([]);
+const NONE: Note[] = [];
+
+/** The notes of the last two years, with the project that they are of: in the same tab one may sign in to another one. */
+const kept = signal({ project: "", notes: NONE });
 
 const KEPT_MS = 60_000;
 const MOST_PAGES = 5;
-let asked_at = 0;
+let asked = { project: "", at: 0 };
 
-export async function load_notes(): Promise<void> {
-  asked_at = Date.now();
+const shown_project = () => session.value?.project.name ?? "";
+
+async function load_notes(): Promise<void> {
+  const project = shown_project();
+  asked = { project, at: Date.now() };
   const found: Note[] = [];
   let cursor = "";
   for (let page = 0; page < MOST_PAGES; page++) {
@@ -25,17 +30,19 @@ export async function load_notes(): Promise<void> {
     if (!answer.next) break;
     cursor = answer.next;
   }
+  if (project !== asked.project) return;
   // Where there were none and are none nothing is drawn again.
-  if (found.length || notes.peek().length) notes.value = found;
+  if (found.length || kept.peek().notes.length) kept.value = { project, notes: found };
 }
 
-/** Asks for the notes where they were not asked for lately; a server that has none is content without. */
+/** Asks for the notes where they were not asked for lately; none while they are not known. A server that has none is content without. */
 export function useNotes(): Note[] {
-  const is_signed_in = Boolean(session.value);
+  const project = shown_project();
   useEffect(() => {
-    if (is_signed_in && Date.now() - asked_at > KEPT_MS) load_notes().catch(() => undefined);
-  }, [is_signed_in]);
-  return notes.value;
+    if (project && (project !== asked.project || Date.now() - asked.at > KEPT_MS)) load_notes().catch(() => undefined);
+  }, [project]);
+  const { project: of, notes } = kept.value;
+  return of === project ? notes : NONE;
 }
 
 export async function add_note(note: NoteRequest): Promise<void> {

@@ -1,6 +1,6 @@
 // An answer that is asked for again every few seconds while somebody looks; what was known stays.
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, json, session } from "./client";
+import { ApiError, json, may_ask } from "./client";
 
 export interface Polled<T> {
   known?: T;
@@ -12,9 +12,8 @@ const REFRESH_MS = 5_000;
 /** What a path answers, asked at once when `again` changes; nothing without a path. */
 export function usePolled<T>(path: string, again: unknown = 0): Polled<T> {
   const [state, set_state] = useState<Polled<T>>({ problem: "" });
-  const is_signed_in = Boolean(session.value);
   useEffect(() => {
-    if (!is_signed_in || !path) return;
+    if (!may_ask.value || !path) return;
     const running = new AbortController();
     let timer = 0;
     const ask = async () => {
@@ -31,6 +30,6 @@ export function usePolled<T>(path: string, again: unknown = 0): Polled<T> {
       running.abort();
       clearTimeout(timer);
     };
-  }, [path, is_signed_in, again]);
+  }, [path, may_ask.value, again]);
   return state;
 }

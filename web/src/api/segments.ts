@@ -1,5 +1,5 @@
 // Saved filters under a name, as the API keeps them: a write carries the version that it saw.
-import { ApiError, json, request } from "./client";
+import { json, put_version, request } from "./client";
 
 /** One of the list. */
 export interface ListedSegment {
@@ -28,10 +28,8 @@ export function segment(name: string): Promise<Segment> {
 
 /** Saves filters in the place of the version that they were made from; new ones, of version 0, only where there are none of that name. */
 export async function save_segment({ name, version, filters }: Segment): Promise<void> {
-  const headers: Record<string, string> = version ? { "if-match": `"${version}"` } : { "if-none-match": "*" };
-  await request(path(name), { method: "PUT", headers, body: JSON.stringify({ filters }) }).catch((problem: ApiError) => {
-    if (problem.code !== "version_mismatch") throw problem;
-    throw new ApiError(412, problem.code, version ? "Somebody else has changed it meanwhile. Nothing was lost: it is shown as it is now." : `There is a segment “${name}” already.`);
+  await put_version(path(name), version, { filters }, {
+    changed: "Somebody else has changed it meanwhile. Nothing was lost: it is shown as it is now.", taken: `There is a segment “${name}” already.`,
   });
 }
 

@@ -79,7 +79,8 @@ export function CellText({ cell }: { cell: Cell }): ComponentChildren {
 /** As a file that spreadsheets open; what they would take for a formula is a text. Its first lines say what it is, each behind `#`. */
 export function csv(data: TableData, { title, note }: Caption): string {
   const field = (value: unknown) => {
-    const text = String(value ?? "");
+    // What keeps names apart where they are shown would be part of them in a file.
+    const text = String(value ?? "").replace(/[\u2068\u2069]/g, "");
     const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
     return /[",\n\r]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
   };

@@ -111,7 +111,7 @@ export function trend_table({ result: chart }: Answer<Chart>, options: TrendOpti
     ...columns.map((column) => cell(column, column.line.series.values[index], index)),
   ]);
   const totals = [{ text: "in all" }, ...columns.map((column) => cell(column, column.line.series.total, null))];
-  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${line.name}, before` : line.name))], units: options.unit === "duration" ? Object.fromEntries(columns.map((_, index) => [index + 1, "ms"])) : {}, rows: [totals, ...rows], besides: are_complete(charts) };
+  return { head: ["Time", ...columns.map(({ line, is_compared }) => (is_compared ? `${isolated(line.name)}, before` : line.name))], units: options.unit === "duration" ? Object.fromEntries(columns.map((_, index) => [index + 1, "ms"])) : {}, rows: [totals, ...rows], besides: are_complete(charts) };
 }
 
 /** Which buckets are complete, of each chart: the first row is what there is in all. */

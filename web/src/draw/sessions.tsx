@@ -15,13 +15,15 @@ export interface SessionList {
   next: string | null;
 }
 
+const NO_SESSIONS = "No sessions in this time.";
+
 export const draw_sessions: Draw = (question, id) => {
   if (!question.body.list) return draw_trend(question, id);
   const { zone } = times_of(question);
   return {
-    draw: (answer) => <Sessions answer={answer} zone={zone} />,
+    draw: (answer: Answer<SessionList>) => answer.result.sessions.length > 0 && <Sessions answer={answer} zone={zone} />,
     table: (answer) => sessions_table(answer, zone),
-    summary: ({ result }: Answer<SessionList>) => `${plural(result.sessions.length, "session")}, the newest first.`,
+    summary: ({ result }: Answer<SessionList>) => (result.sessions.length ? `${plural(result.sessions.length, "session")}, the newest first.` : NO_SESSIONS),
   };
 };
 
@@ -32,7 +34,7 @@ function session_page({ id, start, end }: ShownSession, zone: string): string {
 }
 
 export function Sessions({ answer: { result }, zone }: { answer: Answer<SessionList>; zone: string }) {
-  if (!result.sessions.length) return <p class="nothing">No sessions in this time.</p>;
+  if (!result.sessions.length) return <p class="nothing">{NO_SESSIONS}</p>;
   // The guests of a shared board go nowhere from here.
   const is_guest = !signed_in.value;
   const about = ({ channel, entry_page, country, browser, device_type }: ShownSession) => [channel, entry_page && `in at ${isolated(entry_page)}`, country, browser, device_type].filter(Boolean).join(" · ");

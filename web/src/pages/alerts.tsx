@@ -27,7 +27,8 @@ const FIRST: Rule = { name: "", report: "trends", interval: "hour", question: { 
 export default function Alerts() {
   const { rest, params } = here.value;
   const draft = drafted(params.get("rule") ?? "");
-  if (rest) return <RulePage key={rest} id={rest} />;
+  // Anew from and to a draft: what is changed, and what is shown once it is saved, is the rule as it is then.
+  if (rest) return <RulePage key={`${rest} ${draft ? "draft" : ""}`} id={rest} />;
   if (draft) return <Page title={draft.report_at ? "A new report" : "A new alert"}><Builder rule={draft} /></Page>;
   return <List />;
 }

@@ -9,7 +9,7 @@ import { times_of } from "../ui/drawing";
 import { draw_unknown } from "../ui/drawing-unknown";
 import { SendButton } from "../ui/send";
 import { ShareButton } from "../ui/share";
-import { is_sure } from "../ui/sure";
+import { is_sure, is_sure_to } from "../ui/sure";
 import { Tile } from "../ui/tile";
 import { changed, go, here, page_of } from "../url";
 import { Page } from "./page";
@@ -120,7 +120,7 @@ function Tools({ board, index, write }: ChangeProps & { index: number }) {
       {index > 0 && <button type="button" class="quiet" aria-label={`Move ${tile.title} forward`} onClick={() => void write({ tiles: with_tile(index - 1) })}>↑</button>}
       {index < tiles.length - 1 && <button type="button" class="quiet" aria-label={`Move ${tile.title} back`} onClick={() => void write({ tiles: with_tile(index + 1) })}>↓</button>}
       <button type="button" class="quiet" onClick={() => void write({ tiles: tiles.map((one, at) => (at === index ? { ...one, width: is_wide ? 6 : 12 } : one)) })}>{is_wide ? "Narrow" : "Wide"}</button>
-      <button type="button" class="quiet" aria-label={`Take ${tile.title} off the board`} onClick={() => void write({ tiles: tiles.filter((_, at) => at !== index) })}>×</button>
+      <button type="button" class="quiet" aria-label={`Take ${tile.title} off the board`} onClick={() => is_sure_to(`Take “${tile.title || tile.report}” off the board`) && void write({ tiles: tiles.filter((_, at) => at !== index) })}>×</button>
     </>
   );
 }

@@ -5,6 +5,7 @@ import { behind } from "../api/ask";
 import { useNotes } from "../api/notes";
 import type { Question } from "../api/types";
 import { Chips } from "../ui/filters";
+import { LeftOut } from "../ui/matched";
 import { PeoplePanel } from "../ui/people-panel";
 import { Choice } from "../ui/picker";
 import { beside, day_of, days_later, INTERVALS, moment, range, range_words, RANGES, zones, type RangeName } from "../time";
@@ -34,7 +35,7 @@ export function Page({ title, aside, questions = {}, otherwise, has = {}, childr
         {has.range && <RangeChoice otherwise={otherwise} has_interval={has.interval ?? true} has_compare={has.compare ?? false} />}
       </div>
       {behind.value && <p class="banner" role="status" data-behind>Charts reach to {moment(behind.value, range().zone)} {range().zone}: what came in since is not counted yet. <a href={page_of("/health")}>How far behind</a></p>}
-      {(has.filters ?? has.range) && <Chips />}
+      {(has.filters ?? has.range) && <><Chips /><LeftOut /></>}
       {children}
       <PeoplePanel questions={questions} />
     </main>

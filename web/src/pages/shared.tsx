@@ -52,10 +52,23 @@ export default function Shared() {
   );
 }
 
+/** Reports whose numbers stand by an interval, and those of them whose intervals are days, weeks or months. */
+const BY_INTERVAL = ["trends", "sessions", "lifecycle", "stickiness"];
+const BY_PERIOD = ["lifecycle", "stickiness"];
+
+/** Whether a tile stands by an interval that is chosen for a whole board: else the server, by the same rule (`src/query/shares.rs`), asks it without. */
+function stands_by({ report, body }: Question, interval: string): boolean {
+  const has_one = (body.interval ?? null) !== null || BY_INTERVAL.includes(report);
+  const takes_it = !BY_PERIOD.includes(report) || ["day", "week", "month"].includes(interval);
+  return has_one && takes_it && body.list !== true;
+}
+
 /** What a tile asks, with what was chosen of the time. */
 function question_of(board: SharedBoard, index: number, query: string): Question {
   const tile = board.tiles[index];
-  return { report: tile?.report ?? "", body: { timezone: board.timezone, ...tile?.question, ...Object.fromEntries(new URLSearchParams(query)) } };
+  const own: Question = { report: tile?.report ?? "", body: { timezone: board.timezone, ...tile?.question } };
+  const { interval, ...times } = Object.fromEntries(new URLSearchParams(query));
+  return { ...own, body: { ...own.body, ...times, ...(interval && stands_by(own, interval) ? { interval } : {}) } };
 }
 
 /** All tiles, in one request. */

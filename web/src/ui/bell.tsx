@@ -15,7 +15,8 @@ export const OF_PULSE: Record<"lag" | "ledger", Rule> = {
 
 /** The rule that watches what a chart shows; nothing where no rule can. */
 export function rule_of(title: string, { report, body }: Question): Rule | null {
-  if (!WATCHED.includes(report)) return null;
+  // Sessions one by one are no number.
+  if (!WATCHED.includes(report) || body.list === true) return null;
   const question = Object.fromEntries(Object.entries(body).filter(([key, value]) => !LEFT_OUT.includes(key) && value !== null && !(Array.isArray(value) && !value.length)));
   const interval = String((report === "retention" ? body.period : body.interval) ?? "day");
   return { name: title, report, question, interval, timezone: String(body.timezone ?? "UTC") };

@@ -15,20 +15,26 @@ export const OPS: [string, string][] = [
   ["in", "is one of"], ["not_in", "is none of"], ["exists", "is there"], ["not_exists", "is missing"], ["regex", "matches"],
 ];
 
-/** Whether something of an address, which anybody may have written, is a filter. */
-export function is_written(read: unknown): read is Written {
-  return Array.isArray(read) && typeof read[0] === "string" && typeof read[1] === "string";
+/** The filter that something of an address is, which anybody may have written: as the address has it, or as the API does. Nothing of what is none, or
+ * cannot be shown here. */
+export function read_filter(read: unknown): Written | null {
+  if (Array.isArray(read)) return typeof read[0] === "string" && typeof read[1] === "string" ? (read as Written) : null;
+  return typeof read === "object" && read ? from_api(read as Record<string, unknown>) : null;
+}
+
+/** What the filters of the page are written as in its address. */
+export function written_filters(): unknown[] {
+  return here.value.params.getAll("f").map((text): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return null;
+    }
+  });
 }
 
 export function read_filters(): Written[] {
-  return here.value.params.getAll("f").flatMap((text) => {
-    try {
-      const written: unknown = JSON.parse(text);
-      return is_written(written) ? [written] : [];
-    } catch {
-      return [];
-    }
-  });
+  return written_filters().map(read_filter).filter((filter) => filter !== null);
 }
 
 /** Whether a filter is the one of a segment: no comparison of the API is called so. */

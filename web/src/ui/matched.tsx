@@ -1,6 +1,7 @@
 // Events that are meant: of a name, with filters of their own.
 import { useState } from "preact/hooks";
-import { FilterForm, from_api, is_written, to_api, words, type Written } from "./filters";
+import { here } from "../url";
+import { FilterForm, read_filter, to_api, words, written_filters, type Written } from "./filters";
 
 export interface Matched {
   event?: string;
@@ -23,13 +24,27 @@ export function read_json<T extends object>(text: string): T | null {
   }
 }
 
-/** The events that a parameter of the address says. Filters may be written there as in a question, too; what is none is left out. */
+/** What the filters of a parameter of the address are written as. */
+function filters_of(read: { filters?: unknown } | null): unknown[] {
+  return [read?.filters ?? []].flat();
+}
+
+/** The events that a parameter of the address says. Filters may be written there as in a question, too; what cannot be shown is left out. */
 export function read_matched<T extends Matched>(text: string): T | null {
   const read = read_json<T>(text);
   if (!read) return null;
-  const filter = (one: unknown) => (is_written(one) ? one : typeof one === "object" && one ? from_api(one as Record<string, unknown>) : null);
-  const filters = Array.isArray(read.filters) ? read.filters.map(filter).filter((one) => one !== null) : undefined;
-  return { ...read, event: typeof read.event === "string" ? read.event : undefined, filters };
+  const filters = filters_of(read).map(read_filter).filter((one) => one !== null);
+  return { ...read, event: typeof read.event === "string" ? read.event : undefined, filters: filters.length ? filters : undefined };
+}
+
+/** The parameters of pages that say which events are meant. */
+const MATCHED = ["s", "step", "start", "return"];
+
+/** Says so where a filter of the address cannot be shown: the numbers are without it. */
+export function LeftOut() {
+  const of_events = MATCHED.flatMap((name) => here.value.params.getAll(name)).flatMap((text) => filters_of(read_json(text)));
+  if ([...written_filters(), ...of_events].every(read_filter)) return null;
+  return <p class="warn" role="status">A filter of this address cannot be shown here: it is left out.</p>;
 }
 
 interface MatchesProps {

@@ -6,7 +6,8 @@ import { segment } from "../api/segments";
 import { revoke, share, shares, type Share } from "../api/shares";
 import { moment } from "../time";
 import { from_api, read_filters, to_api, words, type Written } from "./filters";
-import { Matches } from "./matched";
+import { LeftOut, Matches } from "./matched";
+import { is_sure_to } from "./sure";
 
 export function ShareButton({ board }: { board: string }) {
   const [is_open, set_is_open] = useState(false);
@@ -57,7 +58,7 @@ function Links({ board, onDone }: { board: string; onDone(): void }) {
   };
   return (
     <dialog ref={dialog} class="keep" aria-label="Share this board" onClose={onDone}>
-      <div class="chips" role="group" aria-label="Only these events"><span>Only events</span><Matches matched={{ filters }} onChange={(chosen) => set_filters(chosen ?? [])} /><span class="note">{filters.length ? "those who have the link cannot change that" : "all of them, unless you say which"}</span></div>
+      <div class="chips" role="group" aria-label="Only these events"><span>Only events</span><Matches matched={{ filters }} onChange={(chosen) => set_filters(chosen ?? [])} /><span class="note">{filters.length ? "those who have the link cannot change that" : "all of them, unless you say which"}</span><LeftOut /></div>
       <form class="form" onSubmit={make}>
         <label>For<select name="days">{DAYS.map(([days, words]) => <option key={days} value={days} selected={days === 30}>{words}</option>)}</select></label>
         <label class="check"><span><input type="checkbox" name="dates" /> times can be changed</span></label>
@@ -72,7 +73,7 @@ function Links({ board, onDone }: { board: string; onDone(): void }) {
       <ul class="people">
         {all?.map(({ id, dates, people, embed, expires_at, filters, by }) => (
           <li key={id}><span>until {moment(expires_at, "UTC")} UTC{dates && ", with times"}{people && ", with people"}{filters && filters.length > 0 && <>, only <bdi>{filters.map(filter_words).join(", ")}</bdi></>}{embed.length > 0 && <>, in <bdi>{embed.join(", ")}</bdi></>}{by && <>, made by <bdi>{by}</bdi></>}</span>
-            <button type="button" class="quiet" aria-label={`End the link until ${moment(expires_at, "UTC")}`} onClick={() => void revoke(id).then(load, refused)}>End it</button></li>
+            <button type="button" class="quiet" aria-label={`End the link until ${moment(expires_at, "UTC")}`} onClick={() => is_sure_to(`End the link until ${moment(expires_at, "UTC")} UTC`) && void revoke(id).then(load, refused)}>End it</button></li>
         ))}
       </ul>
       <button type="button" class="quiet" onClick={() => dialog.current!.close()}>Close</button>

@@ -207,6 +207,11 @@ class Guard extends Component<{ children: ComponentChildren }, { problem?: strin
     this.setState({ problem: String(problem) });
   }
 
+  /** What could not be drawn may be by now: another answer, or the table. */
+  override componentDidUpdate(before: { children: ComponentChildren }): void {
+    if (this.state.problem && before.children !== this.props.children) this.setState({ problem: undefined });
+  }
+
   override render() {
     return this.state.problem ? <div class="failed" role="alert"><strong>This cannot be drawn</strong><span>{this.state.problem}</span></div> : this.props.children;
   }

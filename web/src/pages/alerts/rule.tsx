@@ -61,8 +61,9 @@ export function RulePage({ id }: { id: string }) {
   const { tiles, cancel, again } = useAnswers({ watched: question });
   const act = (work: Promise<unknown>) => work.then(() => { set_refused(""); set_asked(Date.now()); }, (problem: ApiError) => set_refused(problem.message));
   if (known && draft) {
-    // That of the rule from which the one in the address was made, whatever has been saved since.
-    return <Page title={known.name}><Builder rule={draft} id={id} version={Number(here.value.params.get("version")) || known.version} /></Page>;
+    // That of the rule from which the one in the address was made, whatever has been saved since: each draft of the history has its own.
+    const version = here.value.params.get("version") ?? "";
+    return <Page title={known.name}><Builder key={version} rule={draft} id={id} version={Number(version) || known.version} /></Page>;
   }
   return (
     <Page title={known?.name ?? id} questions={{ watched: question }} aside={known && <State alert={known} />}>

@@ -21,10 +21,12 @@ export function Keys() {
   const refused = (problem: ApiError) => set_problem(problem.message);
   /** The key as it is now, for answers that come when it may be another. */
   const held = useRef("");
-  const is_busy = useRef(false);
+  /** The key with which something is under way. */
+  const busy = useRef("");
+  const [has_to_wait, set_has_to_wait] = useState(false);
   const title = useRef<HTMLHeadingElement>(null);
   const hold = (key: string, keys: ManagedKey[]) => { held.current = key; set_admin(key); set_all(keys); };
-  const forget = () => { hold("", []); set_made(null); };
+  const forget = () => { hold("", []); set_made(null); set_has_to_wait(false); };
   const load = async (key: string) => {
     const { project, keys } = await managed_keys(key);
     if (project !== name) return set_problem(`That is the admin key of “${project}”, and you are signed in to “${name}”.`);
@@ -37,20 +39,27 @@ export function Keys() {
   };
   /** Whether it was done: what is listed is what there is then, also where it was not. */
   const act = async (work: (key: string) => Promise<MadeKey | void>): Promise<boolean> => {
-    // A second click would make a second key.
-    if (is_busy.current) return false;
-    is_busy.current = true;
     const key = held.current, is_held = () => held.current === key;
+    // A second click would make a second key.
+    if (busy.current === key) {
+      set_has_to_wait(true);
+      return false;
+    }
+    busy.current = key;
     set_problem("");
     set_made(null);
-    const is_done = await work(key).then((made) => { if (is_held()) set_made(made ?? null); return true; }, (problem: ApiError) => { refused(problem); return false; });
+    const is_done = await work(key).then((made) => { if (is_held()) set_made(made ?? null); return true; }, (problem: ApiError) => { if (is_held()) refused(problem); return false; });
     if (is_held()) {
       await managed_keys(key).then(({ keys }) => { if (is_held()) set_all(keys); }, (problem: ApiError) => {
+        if (!is_held()) return;
         refused(problem);
         if (problem.status === 401) forget();
       });
     }
-    is_busy.current = false;
+    if (busy.current === key) {
+      busy.current = "";
+      set_has_to_wait(false);
+    }
     return is_done;
   };
   return (
@@ -58,6 +67,7 @@ export function Keys() {
       <header><h2 id="title-keys" ref={title} tabIndex={-1}>Keys</h2>{admin && <div class="tools"><button type="button" class="quiet" onClick={forget}>Forget the admin key</button></div>}</header>
       {/* Where there is none, nothing: an empty text would be a child, and the form behind it made anew. */}
       {problem ? <p class="failed" role="alert">{problem}</p> : null}
+      {has_to_wait ? <p class="note" role="status">What was asked before is still under way: nothing else is done until it is over.</p> : null}
       {made && <Secret key={made.key} made={made} />}
       {admin
         ? (
@@ -69,6 +79,7 @@ export function Keys() {
         )
         : (
           <form class="step" onSubmit={enter} aria-label="Manage keys">
+            {/* Called a code that is used once, so that no browser offers to keep it. */}
             <input name="admin" type="password" autocomplete="one-time-code" aria-label="Admin key" placeholder="pulse_ak_…" required />
             <button type="submit">Manage keys</button>
           </form>
@@ -117,12 +128,17 @@ interface ListedProps {
 function Listed({ of, onRotate, onEnd }: ListedProps) {
   const { name, created_at, revoked_at, secrets } = of;
   const zone = session.value!.project.timezone;
-  const [asked, set_asked] = useState<"" | "rotate" | "revoke">("");
+  const [chosen, set_asked] = useState<"" | "rotate" | "revoke">("");
+  // Of one that somebody else has revoked meanwhile nothing more is asked.
+  const asked = revoked_at ? "" : chosen;
   const valid = secrets.filter(({ ends_at }) => !ends_at || Date.parse(ends_at) > Date.now());
+  const close = (is_done: boolean) => {
+    if (is_done) set_asked("");
+  };
   const rotate = (event: SubmitEvent) => {
     event.preventDefault();
     const overlap = String(new FormData(event.currentTarget as HTMLFormElement).get("overlap"));
-    void onRotate(overlap).then(() => set_asked(""));
+    void onRotate(overlap).then(close);
   };
   return (
     <li data-key={of.id}>
@@ -145,7 +161,7 @@ function Listed({ of, onRotate, onEnd }: ListedProps) {
       {asked === "revoke" && (
         <div class="step" role="group" aria-label={`Revoke ${name}`}>
           <span class="warn">Who uses it is refused at once, for good.</span>
-          <button type="button" onClick={() => void onEnd().then(() => set_asked(""))}>Revoke it</button><button type="button" class="quiet" onClick={() => set_asked("")}>Cancel</button>
+          <button type="button" onClick={() => void onEnd().then(close)}>Revoke it</button><button type="button" class="quiet" onClick={() => set_asked("")}>Cancel</button>
         </div>
       )}
     </li>
