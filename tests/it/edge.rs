@@ -3,6 +3,7 @@
 mod cardinality;
 mod crowd;
 mod memory;
+mod proxies;
 mod slow_clients;
 
 use std::time::Duration;
