@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::sample::{Count, Sample};
 use super::{Ask, Report};
 use crate::query::ask::number;
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Selection};
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, StatementRunner, number as shown_number, to_json};
 
@@ -21,7 +21,7 @@ pub(super) const MAX_VALUES: u64 = 100;
 const DEFAULT_RANGE: &str = "-30d";
 /// What a sketch of values finds: 100 of them, how often each was seen at least, and how often more at most. It keeps 1000 candidates, and is
 /// exact while there are no more.
-pub(super) const SKETCHED: &str = "arrayMap(c -> tuple(c.1, c.2 - c.3, c.3), approx_top_k(100, 1000)";
+pub(super) const SKETCHED: &str = "arrayMap(c -> tuple(toString(c.1), c.2 - c.3, c.3), approx_top_k(100, 1000)";
 
 /// What is asked for instead where all values are too many.
 pub(super) const CHEAPER: &str = "a shorter range, one `event`, or an estimate with `\"sample\": true`";
@@ -53,23 +53,50 @@ pub(super) struct Property {
     pub(super) count: Count,
 }
 
-/// Kind and name of every property of every event, up to the kind of what is kept as JSON text.
-const NAMES: &str = "SELECT pair.1 AS kind, pair.2 AS name, count() AS events FROM (SELECT arrayJoin(arrayConcat(\
-    arrayMap(n -> ('string', toString(n)), mapKeys(strings)), \
-    arrayMap(n -> ('number', toString(n)), mapKeys(numbers)), \
-    arrayMap((n, v) -> (";
-const NAMES_END: &str = ", toString(n)), mapKeys(others), mapValues(others)))) AS pair";
-/// Kind, name and value of every property of every event, up to the kind of what is kept as JSON text.
-const VALUES: &str = "SELECT arrayJoin(arrayConcat(\
-    arrayMap((n, v) -> ('string', toString(n), v), mapKeys(strings), mapValues(strings)), \
-    arrayMap((n, v) -> ('number', toString(n), toString(v + 0)), mapKeys(numbers), mapValues(numbers)), \
-    arrayMap((n, v) -> (";
-const VALUES_END: &str = ", toString(n), v), mapKeys(others), mapValues(others)))) AS triple";
 /// All that were counted, as [`SKETCHED`] gives them.
 pub(super) const COUNTED: &str = "groupArray(tuple(value, events, 0))";
-/// The kind of the JSON text `v`.
-const KIND: &str = "multiIf(v IN ('true', 'false'), 'boolean', v = 'null', 'null', startsWith(v, '['), 'array', \
-    match(v, '^[-0-9]'), 'number', 'object')";
+
+/// A map that holds properties of an event.
+struct Held {
+    /// The kind of its value `v`.
+    kind: &'static str,
+    columns: &'static str,
+    /// Which of its values are listed.
+    is_short: &'static str,
+}
+
+/// Each is grouped as it is kept: to write a number as a text for each event would take longer than all the rest. A number is in one of
+/// them only.
+const MAPS: [Held; 3] = [
+    Held { kind: "'string'", columns: "SELECT mapKeys(strings) AS names, mapValues(strings) AS held", is_short: " AND length(v) <= 256" },
+    // Zero has one sign.
+    Held { kind: "'number'", columns: "SELECT mapKeys(numbers) AS names, arrayMap(v -> v + 0, mapValues(numbers)) AS held", is_short: "" },
+    Held {
+        kind: "multiIf(v IN ('true', 'false'), 'boolean', v = 'null', 'null', startsWith(v, '['), 'array', match(v, '^[-0-9]'), 'number', 'object')",
+        columns: "SELECT mapKeys(others) AS names, mapValues(others) AS held",
+        is_short: " AND length(v) <= 256",
+    },
+];
+
+impl Held {
+    /// `columns` of each property `n` with its value `v` of these events, behind its kind and name.
+    fn select(&self, columns: Expr, events: Selection) -> Expr {
+        let columns = Expr::from("SELECT ").then(self.kind).then(" AS kind, toString(n) AS name, ").then(columns);
+        columns.then(" FROM ").then(events.behind(self.columns.into()).enclosed()).then(" ARRAY JOIN names AS n, held AS v")
+    }
+
+    /// The same of the names that are listed.
+    fn select_listed(&self, columns: Expr, names: Expr, events: Selection) -> Expr {
+        self.select(columns, events).then(" WHERE n IN ").then(names).then(self.is_short)
+    }
+}
+
+/// What `select` makes of each map, one behind the other.
+fn of_maps(select: impl Fn(&Held) -> Expr) -> Expr {
+    let mut selected = MAPS.iter().map(select);
+    let first = selected.next().unwrap_or_default();
+    selected.fold(first, |all, next| all.then(" UNION ALL ").then(next)).enclosed()
+}
 
 impl Report for Properties {
     const NAME: &'static str = "properties";
@@ -133,31 +160,31 @@ impl Names<'_> {
     }
 
     fn statement(self, sample: Sample) -> Expr {
-        sample
-            .select(self.events.select(self.scope))
-            .behind(Expr::from(NAMES).then(KIND).then(NAMES_END))
-            .then(") WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ")
+        let events = || sample.select(self.events.select(self.scope));
+        let counted = of_maps(|map| map.select("count() AS found".into(), events()).then(" GROUP BY kind, n"));
+        Expr::from("SELECT kind, name, sum(found) AS events FROM ")
+            .then(counted)
+            .then(" WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ")
             .then(Expr::uint(self.limit))
     }
 }
 
 impl Properties {
-    /// Kind and name of these properties, and their values as [`candidates`] reads them.
+    /// Kind and name of properties that are called like these, and their values as [`candidates`] reads them.
     fn top_values(&self, scope: Scope, sample: Sample, properties: &[Property]) -> Expr {
-        let keys = properties.iter().map(|property| format!("{} {}", property.kind, property.name));
-        let events = sample.select(self.events.select(scope)).behind(Expr::from(VALUES).then(KIND).then(VALUES_END));
-        let is_listed = Expr::from(" WHERE length(triple.3) <= 256 AND concat(triple.1, ' ', triple.2) IN ").then(Expr::texts(keys));
-        let listed = Expr::from("triple.1 AS kind, triple.2 AS name, ");
-        let from = Expr::from(" FROM (").then(events).then(")").then(is_listed).then(" GROUP BY kind, name");
+        let events = || sample.select(self.events.select(scope));
+        let names = || Expr::texts(properties.iter().map(|property| property.name.clone()));
         if sample.is_asked() {
-            return Expr::from("SELECT ").then(listed).then(SKETCHED).then("(triple.3))").then(from);
+            let sketched = || Expr::from(SKETCHED).then("(v)) AS found");
+            let found = of_maps(|map| map.select_listed(sketched(), names(), events()).then(" GROUP BY kind, n"));
+            return Expr::from("SELECT kind, name, found FROM ").then(found);
         }
-        let counted = Expr::from("SELECT ").then(listed).then("triple.3 AS value, count() AS events").then(from);
+        let counted = || Expr::from("toString(v) AS value, count() AS events");
         Expr::from("SELECT kind, name, ")
             .then(COUNTED)
-            .then(" FROM (")
-            .then(counted)
-            .then(", value ORDER BY events DESC, value LIMIT ")
+            .then(" FROM (SELECT kind, name, value, events FROM ")
+            .then(of_maps(|map| map.select_listed(counted(), names(), events()).then(" GROUP BY n, v")))
+            .then(" ORDER BY events DESC, value LIMIT ")
             .then(Expr::uint(self.values))
             .then(" BY kind, name) GROUP BY kind, name")
     }

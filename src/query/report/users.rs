@@ -19,7 +19,7 @@ use crate::query::ask::range::show_ms;
 use crate::query::ask::selection::PERSON;
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Select, Selection};
 use crate::query::error::{QueryError, nearest};
-use crate::query::reader::{Row, StatementRunner, to_json};
+use crate::query::reader::{Cell, Row, StatementRunner, to_json};
 
 /// Most people of a page.
 const MAX_PAGE: u64 = 10_000;
@@ -62,7 +62,7 @@ impl Report for Users {
         match ask.body.get("of").filter(|of| !of.is_null()) {
             Some(of) => {
                 let fields = Fields::open(ask.body, &["of", "compare", "limit", "cursor"])?;
-                let of = people(Ask { body: of, ..ask }, is_compared(fields)?)?;
+                let of = behind(Ask { body: of, ..ask }, is_compared(fields)?)?;
                 Ok(Self { of, page: Page::parse(fields, MAX_PAGE)? })
             }
             None => {
@@ -83,17 +83,18 @@ impl Report for Users {
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
-        let (total, events) = match self.of.actors(runner).await? {
+        let (total, persons, events) = match self.of.actors(runner).await? {
             Actors::OfEvents(events) => {
-                let total = Select::default().column(Expr::call("uniqExact", [PERSON.into()])).from(events.clone());
-                (runner.rows(total.into()).await?.first().map_or(0, |row| row.cell(0).uint()), events)
+                let counted = runner.rows(self.counted(events.clone()).into()).await?;
+                let counted = counted.first().map(|row| (row.cell(0).uint(), row.cell(1).items().map(Cell::uint).collect()));
+                let (total, persons): (u64, Vec<u64>) = counted.unwrap_or_default();
+                (total, persons, events)
             }
-            Actors::Known { persons, events } => {
-                let is_of_page = Expr::from(PERSON).infix(" IN ", Expr::uints(self.of_page(&persons)));
-                (persons.len() as u64, events.and(is_of_page))
-            }
+            Actors::Known { persons, events } => (persons.len() as u64, self.of_page(&persons).collect(), events),
         };
-        let mut rows = runner.rows(self.people(events).into()).await?;
+        // What is told of people is looked up of those of the page alone: to group all by their names costs several times as much.
+        let is_of_page = Expr::from(PERSON).infix(" IN ", Expr::uints(persons));
+        let mut rows = runner.rows(people(events.and(is_of_page)).into()).await?;
         let next = self.page.cut(&mut rows).map(|last| format!("{:016x}", last.cell(0).uint()));
         let names = names(runner, &rows).await?;
         to_json(&json!({"users": rows.iter().map(|row| user(row, &names)).collect::<Vec<_>>(), "total": total, "next": next}))
@@ -107,28 +108,31 @@ impl Users {
         persons.iter().skip(before).take(self.page.rows() as usize).copied()
     }
 
-    /// A page of the people of `events`.
-    fn people(&self, events: Selection) -> Expr {
-        let events = match self.page.after {
-            Some(PersonKey(person)) => events.and(Expr::from(PERSON).infix(" > ", Expr::uint(person))),
-            None => events,
+    /// One row: how many people `events` have, and the keys of those of the page and the next one.
+    fn counted(&self, events: Selection) -> Expr {
+        let keys = Select::default().named(PERSON, " AS key").from(events).then(" GROUP BY key");
+        // As many as the largest page has, and the next one: it is no parameter of a statement.
+        let listed = match self.page.after {
+            Some(PersonKey(person)) => {
+                Expr::from("groupArraySortedIf(10001)(key, ").then(Expr::from("key").infix(" > ", Expr::uint(person)))
+            }
+            None => "groupArraySorted(10001)(key".into(),
         };
-        let columns = Select::default()
-            .column(PERSON)
-            .column(Expr::call("max", [USER_ID.into()]))
-            .column("max(anonymous_id)")
-            .column("toUnixTimestamp64Milli(min(timestamp))")
-            .column("toUnixTimestamp64Milli(max(timestamp))")
-            .column("count()");
-        columns
-            .from(events)
-            .then(" GROUP BY ")
-            .then(PERSON)
-            .then(" ORDER BY ")
-            .then(PERSON)
-            .then(" LIMIT ")
-            .then(Expr::uint(self.page.rows()))
+        let page = Expr::from("arraySlice(").then(listed).then("), 1, ").then(Expr::uint(self.page.rows())).then(")");
+        Expr::from("SELECT count(), ").then(page).then(" FROM ").then(keys.enclosed())
     }
+}
+
+/// What is told of the people of `events`, in the order of their keys.
+fn people(events: Selection) -> Expr {
+    let columns = Select::default()
+        .column(PERSON)
+        .column(Expr::call("max", [USER_ID.into()]))
+        .column("max(anonymous_id)")
+        .column("toUnixTimestamp64Milli(min(timestamp))")
+        .column("toUnixTimestamp64Milli(max(timestamp))")
+        .column("count()");
+    columns.from(events).then(" GROUP BY ").then(PERSON).then(" ORDER BY ").then(PERSON)
 }
 
 /// What people are called whom ties name, by key: the same whatever of them the bar has.
@@ -149,7 +153,7 @@ fn user(row: &Row, names: &HashMap<u64, String>) -> Value {
 }
 
 /// The people behind a bar: `ask` is the request of a report and the bar in it.
-fn people(ask: Ask<'_>, is_compared: bool) -> Result<Box<dyn People>, QueryError> {
+fn behind(ask: Ask<'_>, is_compared: bool) -> Result<Box<dyn People>, QueryError> {
     let Value::Object(object) = ask.body else {
         return Err(QueryError::invalid("invalid_of", "`of` is the request of a report and the bar in it"));
     };
