@@ -126,8 +126,9 @@ impl Report for Properties {
         let tops = if properties.is_empty() { Vec::new() } else { runner.rows(top_values.into()).await? };
         let tops: Vec<[Cell<'_>; 3]> = tops.iter().map(|row| row.columns()).collect();
         let shown = properties.into_iter().map(|Property { kind, name, count }| {
-            let top = tops.iter().find(|[of_kind, of_name, _]| of_kind.text() == kind && of_name.text() == name);
-            let found = top.map_or(&Value::Null, |[_, _, candidates]| candidates.json());
+            // Numbers may be in two maps.
+            let own = tops.iter().filter(|[of_kind, of_name, _]| of_kind.text() == kind && of_name.text() == name);
+            let found = own.flat_map(|[_, _, candidates]| candidates.items().map(Cell::json));
             let values =
                 candidates(found, self.values).into_iter().map(|candidate| candidate.shown(sample, |text| shown_value(&kind, text)));
             ShownProperty { values: values.collect(), name, kind, events: count.events, error: count.error }
@@ -219,9 +220,8 @@ impl<'a> Candidate<'a> {
 }
 
 /// At most `limit` of the values that [`SKETCHED`] or [`COUNTED`] has found, the most frequent first.
-pub(super) fn candidates(found: &Value, limit: u64) -> Vec<Candidate<'_>> {
-    let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut counted: Vec<Candidate<'_>> = found.iter().filter_map(Candidate::read).filter(|candidate| candidate.found > 0).collect();
+pub(super) fn candidates<'a>(found: impl Iterator<Item = &'a Value>, limit: u64) -> Vec<Candidate<'a>> {
+    let mut counted: Vec<Candidate<'a>> = found.filter_map(Candidate::read).filter(|candidate| candidate.found > 0).collect();
     counted.sort_by(|left, right| right.found.cmp(&left.found).then(left.text.cmp(right.text)));
     counted.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     counted

@@ -85,28 +85,48 @@ async fn who_is_behind_a_proxy_is_who_its_first_bytes_name() {
     );
 }
 
-#[tokio::test]
-async fn who_is_behind_a_proxy_is_who_its_header_names_last() {
-    let pulse = Pulse::start_with(&ENVIRONMENT).await;
-    let http = &pulse.http;
-    for (who, from, head) in [
-        ("forwarded", PROXY, "forwarded: for=192.0.2.9;proto=https\r\n"),
-        ("forwarded of version 6", PROXY, "forwarded: for=\"[2001:db8::5]:4711\"\r\n"),
-        ("x-forwarded-for", PROXY, "x-forwarded-for: 198.51.100.7, 192.0.2.9\r\n"),
-        ("behind two proxies", PROXY, "x-forwarded-for: 192.0.2.9, 127.0.0.2\r\n"),
-        // What stands in front of the last one may be said by anybody.
-        ("claimed", PROXY, "forwarded: for=192.0.2.9, for=198.51.100.7\r\n"),
-        ("unknown", PROXY, "forwarded: for=unknown\r\n"),
-        ("a stranger", STRANGER, "forwarded: for=192.0.2.9\r\nx-forwarded-for: 192.0.2.9\r\n"),
-    ] {
-        assert_eq!(send(http, from, b"", head, who).await, TAKEN, "{who}");
+/// What pulse makes of requests by that header: who, from where, and the lines of the head.
+async fn reasons_by(header: &str, requests: &[(&str, &str, &str)]) -> Value {
+    let pulse = Pulse::start_with(&[&ENVIRONMENT[..], &[("PULSE__HTTP__FORWARDED_HEADER", header)]].concat()).await;
+    for (who, from, head) in requests {
+        assert_eq!(send(&pulse.http, from, b"", head, who).await, TAKEN, "{who}");
     }
+    reasons(&pulse.http).await
+}
+
+#[tokio::test]
+async fn who_is_behind_a_proxy_is_who_the_header_names_last_that_it_writes() {
     let internal = json!("internal:network");
+    let by_one = reasons_by(
+        "forwarded",
+        &[
+            ("one", PROXY, "forwarded: for=192.0.2.9;proto=https\r\n"),
+            ("one of version 6", PROXY, "forwarded: for=\"[2001:db8::5]:4711\"\r\n"),
+            // What stands in front of the last one may be said by anybody, and so may the other header.
+            ("claimed", PROXY, "forwarded: for=192.0.2.9, for=198.51.100.7\r\n"),
+            ("claimed by the other header", PROXY, "x-forwarded-for: 192.0.2.9\r\n"),
+            ("unknown", PROXY, "forwarded: for=unknown\r\n"),
+            ("a stranger", STRANGER, "forwarded: for=192.0.2.9\r\n"),
+        ],
+    );
     assert_eq!(
-        reasons(http).await,
+        by_one.await,
         json!({
-            "forwarded": internal, "forwarded of version 6": internal, "x-forwarded-for": internal, "behind two proxies": internal,
-            "claimed": null, "unknown": null, "a stranger": null,
+            "one": internal, "one of version 6": internal, "claimed": null, "claimed by the other header": null, "unknown": null, "a stranger": null,
         })
+    );
+    let by_other = reasons_by(
+        "x-forwarded-for",
+        &[
+            ("one", PROXY, "x-forwarded-for: 198.51.100.7, 192.0.2.9\r\n"),
+            ("behind two proxies", PROXY, "x-forwarded-for: 192.0.2.9, 127.0.0.2\r\n"),
+            ("claimed", PROXY, "x-forwarded-for: 192.0.2.9, 198.51.100.7\r\n"),
+            ("claimed by the other header", PROXY, "forwarded: for=192.0.2.9\r\n"),
+            ("a stranger", STRANGER, "x-forwarded-for: 192.0.2.9\r\n"),
+        ],
+    );
+    assert_eq!(
+        by_other.await,
+        json!({"one": internal, "behind two proxies": internal, "claimed": null, "claimed by the other header": null, "a stranger": null})
     );
 }

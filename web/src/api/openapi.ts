@@ -143,7 +143,8 @@ export interface components {
         DeadLetter: {
             bytes: number;
             isCopy: boolean;
-            line: number;
+            /** @description Null of an event, which is not of a line that was counted */
+            line: number | null;
             log?: components["schemas"]["LogPlace"];
             message: string;
             original: string;

@@ -5,13 +5,12 @@
 //! [`properties`]: crate::query::report::properties
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{DEFAULT_RANGE, Search};
 use crate::query::ask::field::{Field, Kind};
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
-use crate::query::reader::{StatementRunner, to_json};
+use crate::query::reader::{Cell, StatementRunner, to_json};
 use crate::query::report::properties::{CHEAPER, COUNTED, MAX_VALUES, SKETCHED, ShownValue, candidates, shown_value};
 use crate::query::report::sample::Sample;
 use crate::query::report::{Ask, Report, Route};
@@ -68,7 +67,7 @@ impl Report for FieldValues {
         let scope = runner.scope(&self.range);
         let sample = Sample::of(self.sample, self.events.select(scope), runner).await?;
         let rows = runner.rows(self.statement(scope, sample).into()).await?;
-        let found = rows.first().map_or(&Value::Null, |row| row.cell(0).json());
+        let found = rows.first().into_iter().flat_map(|row| row.cell(0).items().map(Cell::json));
         let values = candidates(found, self.limit).into_iter().filter_map(|candidate| {
             let (kind, text) = Kind::split(candidate.text())?;
             let kind = match kind {
