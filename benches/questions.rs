@@ -1,6 +1,7 @@
-//! The questions of product analytics over a table of thirty days: *cold*, with nothing of the files in memory; *warm*, the fastest of three runs,
-//! never from the cache; from the cache; and what a plain statement takes that answers its like, warm too. Beside them what ClickHouse takes to read type, person and time
-//! of all rows once (the *scan*), the rows and bytes that are read, and the most memory of the engine and of this process.
+//! The questions of product analytics over a table of thirty days: *cold*, with nothing of the files in memory; *warm*, the fastest of three
+//! runs, never from the cache; from the cache; and beside them a *plain* statement that answers the like of it, warm too, and what ClickHouse
+//! takes to read type, person and time of all rows once (the *scan*). Then the rows and bytes that are read, and the most memory of the engine
+//! and of this process.
 //!
 //! `cargo bench --bench questions [-- EVENTS [NAME]]`, 5,000,000 by default; with NAME only questions whose name has it, and with
 //! `reconcile` for one no question, but what the answers of different reports must have in common ([`reconcile`]). A person has twenty-five

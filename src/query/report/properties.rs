@@ -65,8 +65,8 @@ struct Held {
     is_short: &'static str,
 }
 
-/// Each is grouped as it is kept: to write a number as a text for each event would take longer than all the rest. A number is in one of
-/// them only.
+/// Each is grouped as it is kept: to write a number as a text for each event would take longer than all the rest. Each number is in one
+/// of them: what a float cannot say is in `others`.
 const MAPS: [Held; 3] = [
     Held { kind: "'string'", columns: "SELECT mapKeys(strings) AS names, mapValues(strings) AS held", is_short: " AND length(v) <= 256" },
     // Zero has one sign.
@@ -126,7 +126,7 @@ impl Report for Properties {
         let tops = if properties.is_empty() { Vec::new() } else { runner.rows(top_values.into()).await? };
         let tops: Vec<[Cell<'_>; 3]> = tops.iter().map(|row| row.columns()).collect();
         let shown = properties.into_iter().map(|Property { kind, name, count }| {
-            // Numbers may be in two maps.
+            // The numbers of a name may be in two maps.
             let own = tops.iter().filter(|[of_kind, of_name, _]| of_kind.text() == kind && of_name.text() == name);
             let found = own.flat_map(|[_, _, candidates]| candidates.items().map(Cell::json));
             let values =
