@@ -2,18 +2,20 @@
 //!
 //! One insert is running while the next block fills. The order is always: fence, look, insert, commit.
 
-use std::collections::VecDeque;
+mod ownership;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ownership::Ownership;
 use super::block::{Block, EnrichedRecord, Sealed};
 use super::error::TableError;
 use super::flush_schedule::FlushSchedule;
-use super::insert::{Inserted, Inserting, Insertion, Pause, insert, wait};
-use super::memory::{Memory, MemoryLimits};
+use super::insert::{Inserted, Insertion, Pause, insert, wait};
+use super::memory::MemoryLimits;
 use super::raw_bounds::RawBounds;
 use super::refusals::Refusals;
 use super::stats::LoadStats;
@@ -69,46 +71,6 @@ pub(super) struct Worker<T, W, R> {
     content: Enriched,
     /// While the log does not answer.
     outage: Outage,
-}
-
-/// What a worker knows once it has taken the fence.
-struct Ownership {
-    epoch: Option<LogEpoch>,
-    generation: u64,
-    /// Highest raw offset that is in the table or on its way.
-    highest: Option<i64>,
-    /// First raw offset held: where a table begins that has nothing.
-    first_raw: i64,
-    memory: Memory,
-    inserting: Option<Inserting>,
-    /// Records read but not yet in a block.
-    pending: VecDeque<Record>,
-    has_warned_of_gap: bool,
-    /// When to check again whether the gap is still there.
-    gap_poll_at: Option<Instant>,
-    /// Whether reading went back to the first record held, because the committed offset did not fit the table.
-    is_rewound: bool,
-    /// Whether a record was taken.
-    has_taken: bool,
-}
-
-impl Ownership {
-    /// Before the fence is taken.
-    fn new(limits: &MemoryLimits) -> Self {
-        Self {
-            epoch: None,
-            generation: 0,
-            highest: None,
-            first_raw: 0,
-            memory: limits.nothing(i64::MIN),
-            inserting: None,
-            pending: VecDeque::new(),
-            has_warned_of_gap: false,
-            gap_poll_at: None,
-            is_rewound: false,
-            has_taken: false,
-        }
-    }
 }
 
 impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {

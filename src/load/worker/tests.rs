@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::super::block::DuplicateCandidate;
 use super::super::dedupe::{Dedupe, EventKey, Fingerprint};
+use super::super::memory::Memory;
 use super::super::sessions::{Past, Pasts, Question, Sessions, Visit};
 use super::*;
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey};
