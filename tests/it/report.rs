@@ -1,25 +1,14 @@
 //! The reports on the real engine, against models that know no SQL. Every report that is registered must have one.
 
 mod large;
+mod store;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use hyper::{Method, StatusCode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use pulse::clickhouse::engine::{Engine, EngineConfig};
-use pulse::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseSettings, Statement};
-use pulse::clock;
-use pulse::event::ids::ProjectId;
-use pulse::query::{Get, LoadedBy, Queries, QueryConfig, Sources, StoreReader};
-use pulse::store::migrate;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::harness::clickhouse::Cluster;
-use crate::harness::openapi::{self, Exchange};
+use self::store::Store;
 use crate::model::filters::{self, Filter};
 use crate::model::lines::{self, Options};
 use crate::model::people::{self, Ties};
@@ -29,117 +18,6 @@ use crate::model::{self, BIG, Event, HALF_HOUR_MS, MODELS, OfSession, Range, Tra
 const CLOCK_CHANGE_MS: i64 = 1_774_742_400_000;
 /// When the questions are asked, in the midst of the ranges.
 pub(crate) const NOW_MS: i64 = CLOCK_CHANGE_MS;
-/// How long a statement may take: no case fails because the machine is slow.
-const PATIENT: Duration = Duration::from_secs(600);
-
-/// An engine with the schema, and the reports over it.
-struct Store {
-    store: ClickHouse,
-    queries: Queries,
-    // Held for their ends: processes and files.
-    _runs_on: Box<dyn std::any::Any>,
-}
-
-impl Store {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let base = ClickHouseConfig { request_timeout: PATIENT, ..ClickHouseConfig::default() }.check().unwrap();
-        let executable = PathBuf::from(env!("CARGO_BIN_EXE_pulse"));
-        let config = EngineConfig { max_query_time: PATIENT, ..EngineConfig::default() };
-        let engine = Engine::start(&config, base, folder.path(), executable).await.unwrap();
-        let settings = engine.settings().clone();
-        Self::on(Box::new((engine, folder)), &settings).await
-    }
-
-    /// Two servers, each with a part of everybody's events.
-    async fn start_cluster() -> Self {
-        let cluster = Cluster::start(2).await;
-        let config = ClickHouseConfig { request_timeout: PATIENT, ..cluster.config() };
-        let settings = config.check().unwrap();
-        Self::on(Box::new(cluster), &settings).await
-    }
-
-    async fn on(runs_on: Box<dyn std::any::Any>, settings: &ClickHouseSettings) -> Self {
-        let store = ClickHouse::new(settings);
-        migrate::run(&store).await.unwrap();
-        let limits = QueryConfig { max_time: PATIENT, ..QueryConfig::default() }.check().unwrap();
-        let sources = Sources { identities: Some(store.clone()), ..LoadedBy::ThisProcess(Arc::default()).into() };
-        let queries = Queries::new(StoreReader::new(&store), limits, sources);
-        Self { store, queries, _runs_on: runs_on }
-    }
-
-    /// Stores events with the books and the dead letters of their case.
-    async fn insert(&self, project: u64, events: &[Event], ties: &Ties) {
-        people::insert(&self.store, project, events, ties).await;
-        let rows = events.iter().enumerate().map(|(index, event)| placed(event.row(project, index), 0, index));
-        self.insert_rows("events", rows.chain(model::ledger::rows(project, events)).collect()).await;
-        self.insert_rows("dead_letters", model::dead_letters::rows(project, events)).await;
-    }
-
-    /// Stores the events of a case and then later ones, of whatever times, with what ties their ids; what names those of the case.
-    async fn insert_in_turn(&self, project: u64, case: &Case, later: &[Event]) -> String {
-        let last = case.events.len() / IN_RECORD;
-        people::insert(&self.store, project, &case.events, &case.ties).await;
-        let rows = case.events.iter().enumerate().map(|(index, event)| placed(event.row(project, index), 0, index));
-        self.insert_rows("events", rows.collect()).await;
-        let people_ms = clock::now_ms();
-        // The server writes with its own clock, which is this machine's.
-        while clock::now_ms() <= people_ms {}
-        let is_known = |event: &Event| case.events.iter().any(|known| (known.device, known.user) == (event.device, event.user));
-        let new: Vec<Event> = later.iter().filter(|event| !is_known(event)).cloned().collect();
-        // A loader that has forgotten what it knew writes it once more.
-        let new: Vec<Event> = case.events.iter().cloned().chain(new).collect();
-        people::insert(&self.store, project, &new, &case.ties).await;
-        // Some in a partition that had none yet.
-        let behind = (last + 1) * IN_RECORD;
-        let later = later.iter().enumerate().map(|(index, event)| placed(event.row(project, 1_000 + index), index % 2, behind + index));
-        self.insert_rows("events", later.collect()).await;
-        format!("1.{NOW_MS}.-.{people_ms}.7_0-{last}")
-    }
-
-    /// Inserts rows into a table, some into each shard.
-    async fn insert_rows(&self, table: &str, rows: Vec<Value>) {
-        let shards = &self.store.shards;
-        for (number, shard) in shards.iter().enumerate() {
-            let own = rows.iter().enumerate().filter(|(index, _)| index % shards.len() == number);
-            let own: Vec<String> = own.map(|(_, row)| row.to_string()).collect();
-            let insert = format!("INSERT INTO pulse.{table} SETTINGS async_insert = 0 FORMAT JSONEachRow {}", own.join("\n"));
-            shard.first().writer.execute(&Statement::raw(insert)).await.unwrap();
-        }
-    }
-
-    async fn ask(&self, project: u64, report: &str, request: &Value) -> Value {
-        self.answer(project, report, request).await["result"].take()
-    }
-
-    async fn answer(&self, project: u64, report: &str, request: &Value) -> Value {
-        let body = serde_json::to_vec(request).unwrap();
-        let answer = self.queries.answer(ProjectId(project), report, &body, NOW_MS).await;
-        let answer = answer.unwrap_or_else(|problem| panic!("{report} {request}: {problem}"));
-        let answer = serde_json::from_slice::<Value>(&answer.to_json()).unwrap();
-        let path = format!("/v1/query/{report}");
-        openapi::check(&Exchange { method: &Method::POST, path: &path, sent: request, status: StatusCode::OK, answer: &answer });
-        answer
-    }
-
-    async fn get(&self, project: u64, report: &str, query: &str) -> Value {
-        let asked = Get { project: ProjectId(project), project_name: "shop", report, query };
-        let answer = self.queries.get(asked, NOW_MS).await;
-        let answer = answer.unwrap_or_else(|problem| panic!("{report} {query}: {problem}"));
-        serde_json::from_slice(&answer).unwrap()
-    }
-}
-
-/// How many events share a record.
-const IN_RECORD: usize = 3;
-
-/// A row with its place in the log, in which it comes as the one of that number.
-fn placed(mut row: Value, partition: usize, number: usize) -> Value {
-    let (offset, index) = (number / IN_RECORD, number % IN_RECORD);
-    (row["log_epoch"], row["log_partition"], row["log_offset"], row["log_index"]) =
-        (json!(7), json!(partition), json!(offset), json!(index));
-    row
-}
 
 /// Asks the reports about the events of one project.
 #[derive(Clone, Copy)]

@@ -5,7 +5,8 @@ use pulse::event::ids::ProjectId;
 use pulse::query::ErrorClass;
 use serde_json::{Value, json};
 
-use super::{NOW_MS, Store};
+use super::NOW_MS;
+use super::store::Store;
 
 const PROJECT: u64 = 7;
 /// As in the module of events.
