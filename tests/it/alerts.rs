@@ -58,6 +58,17 @@ impl World {
         world
     }
 
+    /// With a channel `other` beside, and a rule `loud` of which `hook` was told that it fires.
+    async fn with_a_rule_that_fires() -> Self {
+        let mut world = Self::start("[channels.other]\nkind = 'webhook'\nurl = '{url}/other'\n", &[]).await;
+        world.put("loud", &many("loud", &["hook"])).await;
+        world.judged("loud").await;
+        world.send("loud", 3).await;
+        world.pass(60);
+        world.receiver.wait("/hook", 1).await;
+        world
+    }
+
     fn http(&self) -> &Http {
         &self.pulse.http
     }
@@ -317,12 +328,7 @@ async fn people_acknowledge_silence_change_and_delete_what_is_theirs() {
 
 #[tokio::test]
 async fn a_channel_that_a_rule_names_no_longer_is_told_the_end_of_what_it_was_told() {
-    let mut world = World::start("[channels.other]\nkind = 'webhook'\nurl = '{url}/other'\n", &[]).await;
-    world.put("loud", &many("loud", &["hook"])).await;
-    world.judged("loud").await;
-    world.send("loud", 3).await;
-    world.pass(60);
-    world.receiver.wait("/hook", 1).await;
+    let mut world = World::with_a_rule_that_fires().await;
     world.put("loud", &many("loud", &["other"])).await;
     let told = world.receiver.wait("/hook", 2).await;
     assert_eq!((told[1].kind(), &told[1].body["groupKey"]), ("resolved", &told[0].body["groupKey"]));
@@ -336,12 +342,7 @@ async fn a_channel_that_a_rule_names_no_longer_is_told_the_end_of_what_it_was_to
 
 #[tokio::test]
 async fn a_channel_that_is_new_to_a_silenced_rule_hears_of_what_comes_next() {
-    let mut world = World::start("[channels.other]\nkind = 'webhook'\nurl = '{url}/other'\n", &[]).await;
-    world.put("loud", &many("loud", &["hook"])).await;
-    world.judged("loud").await;
-    world.send("loud", 3).await;
-    world.pass(60);
-    world.receiver.wait("/hook", 1).await;
+    let mut world = World::with_a_rule_that_fires().await;
     let silence = async |until: &str| ask(world.http(), Method::POST, "/v1/alerts/loud/silence", &json!({"until": until})).await.0;
     assert_eq!(silence("2040-01-01").await, StatusCode::OK);
     world.put("loud", &many("loud", &["other"])).await;
