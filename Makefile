@@ -14,7 +14,7 @@ endif
 # A program without its screen is not what these targets build.
 export PULSE_REQUIRE_WEB := 1
 
-.PHONY: run build dist web test explore fuzz check fetch fetch-test bench bench-screen bench-sdk faults pictures schemathesis
+.PHONY: run build dist web own test explore fuzz check fetch fetch-test bench bench-screen bench-sdk faults pictures schemathesis
 
 run: build
 	$(CARGO_TARGET_DIR)/release/pulse serve
@@ -27,8 +27,14 @@ dist: web
 	cargo build --profile dist --locked
 
 # The screen, into web/dist, from where cargo puts it into the program. Nothing is done for sources that have not changed.
-web: fetch
+web: fetch own
 	node web/build.mjs
+
+# Cargo tells by the times of files whether a crate has changed, and takes what another checkout built later for this one's.
+own:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@[ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" = "$(CURDIR)" ] || rm -rf $(CARGO_TARGET_DIR)/*/.fingerprint/pulse-*
+	@echo "$(CURDIR)" > $(CARGO_TARGET_DIR)/checkout
 
 fetch:
 	./scripts/fetch.sh
