@@ -74,14 +74,14 @@ pub(super) struct RequestFacts<'r> {
 
 /// What the events of a request are checked by.
 #[derive(Clone, Copy)]
-pub(super) struct Rules<'r> {
+pub(super) struct Rules<'r, 'f> {
     pub(super) project: ProjectId,
-    pub(super) request: &'r RequestFacts<'r>,
+    pub(super) request: &'r RequestFacts<'f>,
     pub(super) limits: &'r IngestLimits,
 }
 
 /// Packs an event into the partition of its visitor; `true` if it has an id of its own.
-pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_>, partitions: &mut [Packed]) -> Result<bool, Rejection> {
+pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, partitions: &mut [Packed]) -> Result<bool, Rejection> {
     let head = Head::of(draft, rules)?;
     let target = partitions.get_mut(usize::from(head.header.visitor.partition(rules.request.partitions)));
     if let Some(target) = target {
@@ -104,7 +104,7 @@ struct Head<'t> {
 }
 
 impl<'t> Head<'t> {
-    fn of(draft: &mut Draft<'t, '_>, rules: Rules<'_>) -> Result<Self, Rejection> {
+    fn of(draft: &mut Draft<'t, '_>, rules: Rules<'_, '_>) -> Result<Self, Rejection> {
         let request = rules.request;
         let name = name(draft)?;
         let (user_id, anonymous_id) = ids(draft)?;
@@ -240,7 +240,7 @@ fn event_id(value: Value<'_>) -> Result<[u8; 16], Rejection> {
 }
 
 /// When an event happened, as its client says and as the client's clock is corrected.
-fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_>) -> Result<(Stated, Corrected), Rejection> {
+fn times(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>) -> Result<(Stated, Corrected), Rejection> {
     let Rules { request, limits, .. } = rules;
     let at_ms = match draft.timestamp {
         None => draft.age.and_then(|age| before(request.received_ms, age)),
@@ -274,7 +274,7 @@ fn before(received_ms: i64, age: Value<'_>) -> Option<i64> {
     Some(received_ms - age_ms as i64)
 }
 
-fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_>, bytes: &mut Vec<u8>) -> Result<(), Rejection> {
+fn write(head: &Head<'_>, draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, bytes: &mut Vec<u8>) -> Result<(), Rejection> {
     let Rules { request, limits, .. } = rules;
     let mut header = head.header;
     let mut writer = EventWriter::begin(bytes);
@@ -348,7 +348,7 @@ fn agent<'t>(draft: &mut Draft<'t, '_>) -> Option<&'t str> {
 }
 
 /// Why an event is no person's: it says what a group is, is the project's own, or comes out of a data centre where that counts.
-fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_>, address: Option<IpAddr>) -> Option<&'static str> {
+fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, address: Option<IpAddr>) -> Option<&'static str> {
     let Rules { project, request, limits } = rules;
     if draft.is_of_group {
         return Some(GROUP);

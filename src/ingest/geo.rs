@@ -1,12 +1,16 @@
 //! From an address to a place, at the edge; the address itself goes no further.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::fmt::Formatter;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use maxminddb::{Mmap, Reader};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::event::field::Field;
 use crate::event::packed::EventWriter;
@@ -26,25 +30,25 @@ pub struct GeoConfig {
 
 const MAX_TEXT: usize = 128;
 
-/// Where an address is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct GeoPlace {
-    country: String,
-    region: String,
-    city: String,
-    network: String,
+/// Where an address is, as it stands in the databases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct GeoPlace<'g> {
+    country: &'g str,
+    region: &'g str,
+    city: &'g str,
+    network: &'g str,
 }
 
-impl GeoPlace {
+impl GeoPlace<'_> {
     pub(super) fn write_place(&self, writer: &mut EventWriter<'_>) {
         writer.field(Field::Country, self.country.as_bytes());
-        writer.field(Field::Region, clip(&self.region, MAX_TEXT).as_bytes());
-        writer.field(Field::City, clip(&self.city, MAX_TEXT).as_bytes());
+        writer.field(Field::Region, clip(self.region, MAX_TEXT).as_bytes());
+        writer.field(Field::City, clip(self.city, MAX_TEXT).as_bytes());
     }
 
     /// Who operates the network.
     pub(super) fn write_network(&self, writer: &mut EventWriter<'_>) {
-        writer.field(Field::Network, clip(&self.network, MAX_TEXT).as_bytes());
+        writer.field(Field::Network, clip(self.network, MAX_TEXT).as_bytes());
     }
 }
 
@@ -92,14 +96,14 @@ impl Geo {
 
     /// The country of an address, two letters; empty if unknown.
     pub fn country(&self, address: IpAddr) -> String {
-        self.lookup(address).country
+        self.lookup(address).country.to_owned()
     }
 
-    fn lookup(&self, address: IpAddr) -> GeoPlace {
+    fn lookup(&self, address: IpAddr) -> GeoPlace<'_> {
         let city = if address.is_ipv6() { self.city_v6.as_ref().or(self.city.as_ref()) } else { self.city.as_ref() };
         let mut place = city.and_then(|reader| record::<City>(reader, address)).map(City::place).unwrap_or_default();
         if let Some(network) = self.network.as_ref().and_then(|reader| record::<Network>(reader, address)) {
-            place.network = network.autonomous_system_organization.to_owned();
+            place.network = network.autonomous_system_organization;
         }
         place
     }
@@ -130,17 +134,32 @@ struct City<'r> {
     subdivisions: Vec<Named<'r>>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum CityName<'r> {
-    Flat(&'r str),
-    #[serde(borrow)]
-    Nested(Named<'r>),
-}
+/// A name, or a map of names by language.
+#[derive(Default)]
+struct CityName<'r>(&'r str);
 
-impl Default for CityName<'_> {
-    fn default() -> Self {
-        Self::Flat("")
+impl<'de: 'r, 'r> Deserialize<'de> for CityName<'r> {
+    /// By hand, for serde would copy either shape before it looks which one it is; and this is done for each event.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = CityName<'de>;
+
+            fn expecting(&self, words: &mut Formatter<'_>) -> std::fmt::Result {
+                words.write_str("a name, or a map with `names`")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(CityName(name))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Named::deserialize(MapAccessDeserializer::new(map)).map(|named| CityName(named.names.en))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -170,35 +189,34 @@ struct Network<'r> {
     autonomous_system_organization: &'r str,
 }
 
-impl City<'_> {
-    fn place(self) -> GeoPlace {
-        let country = if self.country_code.is_empty() { self.country.iso_code } else { self.country_code };
-        let nested = self.subdivisions.first().map_or("", |region| region.names.en);
-        let region = if self.state1.is_empty() { nested } else { self.state1 };
-        let city = match &self.city {
-            CityName::Flat(name) => name,
-            CityName::Nested(named) => named.names.en,
-        };
-        GeoPlace { country: country.to_owned(), region: region.to_owned(), city: city.to_owned(), network: String::new() }
+impl<'r> City<'r> {
+    fn place(self) -> GeoPlace<'r> {
+        let first = |flat: &'r str, nested: &'r str| if flat.is_empty() { nested } else { flat };
+        let region = self.subdivisions.first().map_or("", |region| region.names.en);
+        GeoPlace {
+            country: first(self.country_code, self.country.iso_code),
+            region: first(self.state1, region),
+            city: self.city.0,
+            network: "",
+        }
     }
 }
 
 /// Places of the addresses of one request: each is looked up once.
 pub(super) struct RequestGeo<'g> {
     geo: &'g Geo,
-    last: std::cell::RefCell<Option<(IpAddr, Arc<GeoPlace>)>>,
+    last: Cell<Option<(IpAddr, GeoPlace<'g>)>>,
 }
 
 impl<'g> RequestGeo<'g> {
     pub(super) fn new(geo: &'g Geo) -> Self {
-        Self { geo, last: std::cell::RefCell::default() }
+        Self { geo, last: Cell::default() }
     }
 
     /// The same where `address` is in this country.
     #[cfg(test)]
-    pub(super) fn knowing(geo: &'g Geo, address: IpAddr, country: &str) -> Self {
-        let place = GeoPlace { country: country.to_owned(), ..GeoPlace::default() };
-        Self { geo, last: Some((address, Arc::new(place))).into() }
+    pub(super) fn knowing(geo: &'g Geo, address: IpAddr, country: &'g str) -> Self {
+        Self { geo, last: Cell::new(Some((address, GeoPlace { country, ..GeoPlace::default() }))) }
     }
 
     /// As [`Geo::is_data_centre`].
@@ -207,13 +225,12 @@ impl<'g> RequestGeo<'g> {
     }
 
     /// Where an address is. Events of a request mostly share one.
-    pub(super) fn place(&self, address: IpAddr) -> Arc<GeoPlace> {
-        let mut last = self.last.borrow_mut();
-        match &*last {
-            Some((known, place)) if *known == address => Arc::clone(place),
+    pub(super) fn place(&self, address: IpAddr) -> GeoPlace<'g> {
+        match self.last.get() {
+            Some((known, place)) if known == address => place,
             _ => {
-                let place = Arc::new(self.geo.lookup(address));
-                *last = Some((address, Arc::clone(&place)));
+                let place = self.geo.lookup(address);
+                self.last.set(Some((address, place)));
                 place
             }
         }
@@ -223,6 +240,18 @@ impl<'g> RequestGeo<'g> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_shapes_of_a_record_are_the_same_place() {
+        let flat = r#"{"city": "Köln", "country_code": "DE", "latitude": 50.9, "state1": "NRW", "postcode": "50667"}"#;
+        let nested = r#"{"country": {"geoname_id": 1, "iso_code": "DE"}, "location": {"latitude": 50.9}, "city": {"geoname_id": 2, "names": {"de": "Koeln", "en": "Köln"}},
+            "subdivisions": [{"iso_code": "NW", "names": {"en": "NRW"}}, {"names": {"en": "Bezirk"}}]}"#;
+        let place = GeoPlace { country: "DE", region: "NRW", city: "Köln", network: "" };
+        for record in [flat, nested] {
+            assert_eq!(serde_json::from_str::<City>(record).unwrap().place(), place, "{record}");
+        }
+        assert_eq!(serde_json::from_str::<City>("{}").unwrap().place(), GeoPlace::default());
+    }
 
     #[test]
     fn every_line_of_the_list_has_a_number_an_operator_and_a_reason() {

@@ -171,6 +171,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             Node::Static(StaticNode::Bool(false)) => self.writer.other(key.as_bytes(), b"false"),
             Node::Static(StaticNode::Null) => {}
             Node::Static(StaticNode::I64(number)) if number.unsigned_abs() <= EXACT => self.writer.number(key.as_bytes(), *number as f64),
+            Node::Static(StaticNode::U64(number)) if *number <= EXACT => self.writer.number(key.as_bytes(), *number as f64),
             Node::Static(StaticNode::I64(number)) => self.integer(key, i128::from(*number)),
             Node::Static(StaticNode::U64(number)) => self.integer(key, i128::from(*number)),
             Node::Static(StaticNode::F64(number)) if number.is_finite() => self.writer.number(key.as_bytes(), *number),
