@@ -81,14 +81,7 @@ pub async fn turns(
     let to = to.sql("FROM (SELECT visitor_id AS device, ");
     let to = to.sql("toUnixTimestamp64Milli(timestamp) AS at, person_id AS user FROM events WHERE project_id = ").uint(project.0);
     let to = to.sql(" AND visitor_id IN ").uints(devices.iter().copied()).sql(" AND person_id != visitor_id");
-    let to = if undone.is_empty() {
-        to
-    } else {
-        let to = to.sql(" AND (visitor_id, person_id) NOT IN (SELECT tie.1, tie.2 FROM (SELECT arrayJoin(arrayZip(");
-        let to = to.uints(undone.iter().map(|(device, _)| *device)).sql(", ").uints(undone.iter().map(|(_, user)| *user));
-        to.sql(")) AS tie))")
-    };
-    let to = up_to(places, to).sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
+    let to = up_to(places, without(undone, to)).sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
     let to = to.uints(more.iter().map(|(device, ..)| *device)).sql(", ").ints(more.iter().map(|(_, at_ms, _)| *at_ms)).sql(", ");
     let to = to.uints(more.iter().map(|(.., user)| *user)).sql(")) AS tie))");
     let rows: Vec<Turns> = reader.rows(&to.sql(" GROUP BY device)")).await?;
@@ -100,7 +93,7 @@ pub async fn turns(
     });
     let several: BTreeSet<(u64, i64)> = several.take(MOMENTS).collect();
     if !several.is_empty() {
-        let orders = orders(reader, project, &several, places).await?;
+        let orders = orders(reader, project, &several, undone, places).await?;
         turns.iter_mut().for_each(|(device, points)| in_order(points, |at_ms| orders.get(&(*device, at_ms))));
     }
     Ok(turns)
@@ -113,6 +106,7 @@ async fn orders(
     reader: &Client,
     project: ProjectId,
     moments: &BTreeSet<(u64, i64)>,
+    undone: &[(u64, u64)],
     places: Option<&Places>,
 ) -> Result<Orders, ClickHouseError> {
     const PLACE: &str = "(log_epoch, log_partition, log_offset, log_index)";
@@ -124,11 +118,21 @@ async fn orders(
         to.sql("person_id AS user, min(").sql(PLACE).sql(") AS first, max(").sql(PLACE).sql(") AS last FROM events WHERE project_id = ");
     let to = to.uint(project.0).sql(" AND timestamp IN (SELECT fromUnixTimestamp64Milli(arrayJoin(").ints(times).sql("), 'UTC'))");
     let to = to.sql(" AND visitor_id IN ").uints(devices).sql(" AND person_id != visitor_id");
-    let to = up_to(places, to).sql(" GROUP BY device, at, user) GROUP BY device, at");
+    let to = up_to(places, without(undone, to)).sql(" GROUP BY device, at, user) GROUP BY device, at");
     /// Device, time and users.
     type Row = (Whole<u64>, Whole<i64>, Vec<Whole<u64>>);
     let rows: Vec<Row> = reader.rows(&to).await?;
     Ok(rows.into_iter().map(|(device, at_ms, users)| ((device.0, at_ms.0), users.iter().map(|user| user.0).collect())).collect())
+}
+
+/// No events of ties that are undone: all is as if they had never been.
+fn without(undone: &[(u64, u64)], to: Statement) -> Statement {
+    if undone.is_empty() {
+        return to;
+    }
+    let to = to.sql(" AND (visitor_id, person_id) NOT IN (SELECT tie.1, tie.2 FROM (SELECT arrayJoin(arrayZip(");
+    let to = to.uints(undone.iter().map(|(device, _)| *device)).sql(", ").uints(undone.iter().map(|(_, user)| *user));
+    to.sql(")) AS tie))")
 }
 
 fn up_to(places: Option<&Places>, to: Statement) -> Statement {

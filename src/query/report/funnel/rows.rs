@@ -18,6 +18,7 @@ pub(super) type Parts = Range<usize>;
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The part of the key of a statement, as [`Rows::take`] computes it.
 const PART: &str = "bitShiftRight(key * 11400714819323198485, 56)";
+const _: () = assert!(SPREAD == 11_400_714_819_323_198_485 && PARTS == 1 << (u64::BITS - 56), "`PART` says both");
 /// Bits of the number of a mask in [`Row::moment`]; above it there are 44 bits of milliseconds, since [`SINCE_MS`].
 const MASK_BITS: u32 = 20;
 /// 1 January 1900, before which no time is kept, milliseconds since 1970.
@@ -184,7 +185,7 @@ impl Rows {
     /// Counts what is held, and lets go of parts until it may be.
     fn hold(&mut self) -> ControlFlow<()> {
         loop {
-            let bytes = self.parts.iter().map(Part::bytes).sum();
+            let bytes = self.parts.iter().map(Part::bytes).sum::<usize>() + self.masks.bytes();
             // The rest is for what comes of them.
             let held = if bytes > self.held.limit() / 3 * 2 { Err(OutOfMemory::Question) } else { self.held.set(bytes) };
             let Err(why) = held else { return ControlFlow::Continue(()) };
@@ -237,6 +238,10 @@ impl Masks {
         }
         self.last = (mask, number);
         number
+    }
+
+    fn bytes(&self) -> usize {
+        self.masks.capacity() * size_of::<u32>() + self.numbers.capacity() * size_of::<(u32, u64)>()
     }
 
     /// The bits of an event.
