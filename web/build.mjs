@@ -109,11 +109,14 @@ function sources() {
 
 const stamp = join(dist, ".gitignore");
 const known = `*\n!.gitignore\n`;
-const note = join(root, "node_modules/.pulse-screen");
-const state = `${sources()} ${dist}`;
-if (!process.argv.includes("--force") && existsSync(join(dist, "index.html")) && existsSync(note) && readFileSync(note, "utf8") === state) {
-  process.exit(0);
+const note = join(dist, ".sources");
+const state = sources();
+const is_current = existsSync(join(dist, "index.html")) && existsSync(note) && readFileSync(note, "utf8") === state;
+if (process.argv.includes("--check")) {
+  if (!is_current) console.error("web/dist is not of these sources: run `make web`");
+  process.exit(is_current ? 0 : 1);
 }
+if (!process.argv.includes("--force") && is_current) process.exit(0);
 const files = await bundle();
 for (const name of needed.keys()) files.set(`${name}.html`, page(files, name));
 const ours = await sdk();

@@ -19,6 +19,12 @@ fn web() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("web")
 }
 
+/// What is tested is the screen of these sources: a build by hand, without `make web`, puts an older one into the program.
+fn is_of_these_sources() {
+    let check = Command::new("node").args(["build.mjs", "--check"]).current_dir(web()).output().expect("node does not run");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
 /// Status and headers of a path, asked for with these headers, and the length of the body.
 async fn get(pulse: &Pulse, path: &str, asked: &[(&'static str, &str)]) -> (StatusCode, HeaderMap, usize) {
     let mut request = pulse.http.request(Method::GET, path, "none", "");
@@ -111,6 +117,7 @@ fn project(dir: &TempDir, name: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_screen_shows_what_the_api_says_in_a_real_browser() {
+    is_of_these_sources();
     let tests = web().join("e2e");
     let runner = tests.join("node_modules/@playwright/test/cli.js");
     assert!(runner.exists(), "the browser tests' packages are not there: `make fetch-test` brings them");

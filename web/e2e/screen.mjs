@@ -44,17 +44,11 @@ export const test = base.extend({
       if (message.type() === "error" && !is_answer) problems.push(`console: ${message.text()}`);
     });
     // What a link asks of somebody who is in another project, and whether something is to be gone for good; anything else was made by a hostile text.
-    // Said yes to in the page itself: a dialog of the browser's now and then holds up the click that has opened it for good.
-    await page.addInitScript(() => {
-      const ours = /^(You are signed in to “[a-z]+”\. Change to “[a-z]+”, as this link asks|Delete “[^”]+”|Take “[^”]+” off the board|End the link until [\w ,:]+)\?$/;
-      window.confirm = (question) => {
-        if (!ours.test(question)) throw new Error(`dialog: ${question}`);
-        return true;
-      };
-    });
+    const is_ours = (dialog) => dialog.type() === "confirm" && /^(You are signed in to “[a-z]+”\. Change to “[a-z]+”, as this link asks|Delete “[^”]+”|Take “[^”]+” off the board|End the link until [\w ,:]+)\?$/.test(dialog.message());
     page.on("dialog", (dialog) => {
+      if (is_ours(dialog)) return dialog.accept();
       problems.push(`dialog: ${dialog.message()}`);
-      void dialog.dismiss();
+      return dialog.dismiss();
     });
     await use(page);
     expect(problems).toEqual([]);
@@ -81,9 +75,18 @@ export async function settled(page) {
 
 /** Does something as one who does not want it after all when it is asked about. */
 export async function unsure(page, act) {
-  await page.evaluate(() => void ([window.asks, window.confirm] = [window.confirm, () => false]));
+  await page.evaluate(() => {
+    const asks = window.confirm;
+    window.was_asked = false;
+    window.confirm = (question) => {
+      window.confirm = asks;
+      asks(question);
+      window.was_asked = true;
+      return false;
+    };
+  });
   await act();
-  await page.evaluate(() => void (window.confirm = window.asks));
+  await page.waitForFunction(() => window.was_asked);
 }
 
 /** Notes that something has happened, for as long as `test` lasts: other tests look at the notes of the project too. */
