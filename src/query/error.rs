@@ -142,6 +142,11 @@ impl QueryError {
         Self::of(ErrorClass::TooExpensive, "query_too_expensive", message)
     }
 
+    /// Whether it read or held more than a question may, so that another way to the same answer may be open.
+    pub(crate) fn takes_too_much(&self) -> bool {
+        self.class == ErrorClass::TooExpensive && self.advice == Advice::Missing
+    }
+
     /// Other questions hold the memory that it needs.
     pub(crate) fn out_of_memory() -> Self {
         Self::unavailable("overloaded", "other questions hold the memory that questions may take: ask again")

@@ -171,6 +171,11 @@ impl Shape {
     }
 }
 
+/// How `series` is counted instead, where what it came to is that it takes too much.
+fn by_value<T>(series: &Series, came_to: &Result<T, QueryError>) -> Option<Series> {
+    series.by_value().filter(|_| came_to.as_ref().is_err_and(QueryError::takes_too_much))
+}
+
 impl Trends {
     /// The ranges that have buckets: its own, then the one it is compared with.
     fn charts(&self) -> impl Iterator<Item = &Range> {
@@ -245,8 +250,12 @@ impl Trends {
             tops.push(match of_first.or(known) {
                 Some(top) => top,
                 None => {
-                    let ranking = self.ranking(runner, series, by)?;
-                    Tops::read(&runner.rows(ranking.into()).await?, by)
+                    let ranked = runner.rows(self.ranking(runner, series, by)?.into()).await;
+                    let rows = match by_value(series, &ranked) {
+                        Some(series) => runner.rows(self.ranking(runner, &series, by)?.into()).await?,
+                        None => ranked?,
+                    };
+                    Tops::read(&rows, by)
                 }
             });
             held.set(tops.iter().map(Tops::bytes).sum()).map_err(OutOfMemory::refusal)?;
@@ -281,6 +290,15 @@ impl Trends {
 
     /// The lines of one series in `range`: those of `tops`, and what else there is.
     async fn lines(&self, runner: &mut StatementRunner<'_>, range: &Range, series: &Series, tops: &Tops) -> Result<Lines, QueryError> {
+        let lines = self.counted(runner, range, series, tops).await;
+        match by_value(series, &lines) {
+            Some(series) => self.counted(runner, range, &series, tops).await,
+            None => lines,
+        }
+    }
+
+    /// The same, as `series` is counted.
+    async fn counted(&self, runner: &mut StatementRunner<'_>, range: &Range, series: &Series, tops: &Tops) -> Result<Lines, QueryError> {
         let buckets = Buckets::of(range, self.interval)?;
         let line = self.breakdown.by.as_ref().map_or("toInt64(0)".into(), |by| tops.line(by));
         let events = self.events(runner.scope(&self.looked_at(range, series)?), series);

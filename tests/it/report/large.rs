@@ -194,3 +194,27 @@ async fn an_answer_that_is_too_large_is_refused_and_is_nobodys_overload() {
     }
     assert_eq!(asked(&store, "trends", &filtered(json!([]))).await, Ok(()), "the store is not left alone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_percentile_of_more_values_than_a_question_holds_is_found_by_how_often_each_comes() {
+    const VALUES: u64 = 6_000_000;
+    // All values once for the day and once for the whole are twice as much.
+    let store = Store::holding(VALUES * 8).await;
+    let values = format!(
+        "INSERT INTO pulse.events (project_id, type, timestamp, received_day, person_id, event_id, country, numbers) SELECT {PROJECT}, \
+         'view', fromUnixTimestamp64Milli({}), '2100-01-01', number, generateUUIDv4(), 'DE', map('price', toFloat64(number % 1000), 'own', \
+         toFloat64(number)) FROM numbers({VALUES}) SETTINGS async_insert = 0",
+        NOW_MS - 1
+    );
+    store.store.shards[0].first().writer.execute(&Statement::raw(values)).await.unwrap();
+    let p90 = |property: &str| json!({"from": "-1d", "series": [{"math": "p90", "property": property}]});
+    let whole = store.ask(PROJECT, "trends", &p90("price")).await;
+    // Rank 5,399,999.1 of the values in order, each of which comes 6,000 times.
+    assert!((whole["series"][0]["total"].as_f64().unwrap() - 899.1).abs() < 1e-6, "{whole}");
+    for shape in [json!({"breakdown": "country"}), json!({"cumulative": true})] {
+        let mut asked = p90("price");
+        asked.as_object_mut().unwrap().extend(shape.as_object().unwrap().clone());
+        assert_eq!(store.ask(PROJECT, "trends", &asked).await["series"][0]["total"], whole["series"][0]["total"], "{shape}");
+    }
+    assert_eq!(asked(&store, "trends", &p90("own")).await, Err((ErrorClass::TooExpensive, "query_too_expensive")));
+}

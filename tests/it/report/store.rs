@@ -32,10 +32,15 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) async fn start() -> Self {
+        Self::holding(EngineConfig::default().max_query_memory).await
+    }
+
+    /// Where a question may hold so many bytes.
+    pub(super) async fn holding(max_query_memory: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let base = ClickHouseConfig { request_timeout: PATIENT, ..ClickHouseConfig::default() }.check().unwrap();
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_pulse"));
-        let config = EngineConfig { max_query_time: PATIENT, ..EngineConfig::default() };
+        let config = EngineConfig { max_query_time: PATIENT, max_query_memory, ..EngineConfig::default() };
         let engine = Engine::start(&config, base, folder.path(), executable).await.unwrap();
         let settings = engine.settings().clone();
         Self::on(Box::new((engine, folder)), &settings).await

@@ -65,6 +65,8 @@ const MATHS: [(&str, Math); 16] = [
 /// Begins the math that counts the values of the field behind it.
 const UNIQUE: &str = "unique:";
 const QUANTILE: &str = "quantileExactInclusiveOrNullIf";
+/// The same from how often each value comes. It holds little where few values come often, and several times as much where none comes twice.
+const QUANTILE_BY_VALUE: &str = "quantileExactWeightedInterpolatedOrNullIf";
 /// The states that an aggregate is merged from.
 const STATES: [(&str, &str); 2] = [(" AS state", "state"), (" AS other_state", "other_state")];
 
@@ -78,6 +80,8 @@ pub(super) struct Series {
     field: Option<Field>,
     /// The word for what is counted.
     word: String,
+    /// Whether a percentile is [`QUANTILE_BY_VALUE`].
+    is_by_value: bool,
 }
 
 /// An aggregate function of SQL.
@@ -109,7 +113,8 @@ impl Aggregate {
 
 impl Canonical for Series {
     fn canonical(&self, to: &mut CanonicalForm) {
-        let Self { name, events, math: _, field, word } = self;
+        // How it is counted changes no number.
+        let Self { name, events, math: _, field, word, is_by_value: _ } = self;
         to.field("name", name).field("events", events).field("math", &**word).field("property", field);
     }
 }
@@ -132,13 +137,13 @@ impl Series {
             return Err(QueryError::invalid("invalid_property", format!("math `{word}` needs a `property`")));
         }
         let name = fields.text("name", "invalid_series")?.or(events.event.as_deref()).unwrap_or("any event").to_owned();
-        Ok(Self { name, events, math, field, word: word.to_owned() })
+        Ok(Self { name, events, math, field, word: word.to_owned(), is_by_value: false })
     }
 
     /// The series that a formula makes.
     pub(super) fn of_formula(text: &str) -> Self {
         let events = EventMatch { event: None, filters: Vec::new() };
-        Self { name: text.to_owned(), events, math: Math::Formula, field: None, word: "formula".to_owned() }
+        Self { name: text.to_owned(), events, math: Math::Formula, field: None, word: "formula".to_owned(), is_by_value: false }
     }
 
     /// The type of its events, if it is about one.
@@ -182,6 +187,11 @@ impl Series {
         self.math == Math::Total
     }
 
+    /// The same where all values are more than a question may hold: how often each comes may be less.
+    pub(super) fn by_value(&self) -> Option<Self> {
+        (self.math.function().0 == QUANTILE).then(|| Self { is_by_value: true, ..self.clone() })
+    }
+
     /// The aggregate of the math; null where it has no value.
     pub(super) fn aggregate(&self) -> Expr {
         ratio(self.aggregates().into_iter().map(Aggregate::value))
@@ -201,6 +211,10 @@ impl Series {
         let persons = || Aggregate { function: "uniqExact", parameters: "", arguments: vec![PERSON.into()] };
         match (&self.field, self.math) {
             (Some(field), Math::Unique) => vec![of(vec![field.key(), field.is_missing().negated()])],
+            (Some(number), _) if self.is_by_value => {
+                let arguments = vec![number.number(), "1".into(), number.has_number()];
+                vec![Aggregate { function: QUANTILE_BY_VALUE, parameters, arguments }]
+            }
             (Some(number), _) => vec![of(vec![number.number(), number.has_number()])],
             (None, Math::PerUser) => vec![of(Vec::new()), persons()],
             (None, math) => vec![of(math.argument().map(Expr::from).into_iter().collect())],
