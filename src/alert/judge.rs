@@ -243,7 +243,7 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
         let quiet = (tellings.occasion.quiet)(name, line);
         let before = line.clone();
         let changes = tellings.changes.get(name).map(Vec::as_slice).unwrap_or_default();
-        if let Some(telling) = line.tell(rule, changes, quiet) {
+        if let Some(telling) = line.tell(rule, quiet) {
             let reason = last.and_then(|seen| seen.get(name)).map(|sighting| sighting.reason.clone()).unwrap_or_default();
             judged.told.push(Told { line: name.clone(), telling, since: line.told_since, value: line.value, reason });
         } else if !quiet.is_muted && !line.is_flapping && changes.contains(&Change::Resolved) {
@@ -255,7 +255,9 @@ fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tell
     }
     let is_told = state.lines.values().any(|line| line.told != machine::Told::Ok);
     if is_told && state.told_episode == 0 {
-        state.told_episode = judged.episode;
+        // What flaps may be told while it is right: then no alert goes on that it could be a part of.
+        let since = state.lines.values().filter(|line| line.told != machine::Told::Ok).map(|line| line.told_since).min();
+        state.told_episode = if judged.episode == 0 { since.unwrap_or_default() } else { judged.episode };
     }
     if state.told_episode != 0 {
         judged.episode = state.told_episode;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::judge::{Judged, RuleState, Told};
-use super::machine::Telling;
+use super::machine::{self, Telling};
 use super::observe::{Observed, Series, Source};
 use super::rule::{Against, Condition, DEFAULT_PROJECT, Rule, RuleBody, Severity};
 
@@ -174,7 +174,8 @@ impl About<'_> {
         let mut notice = self.notice(kind, *slot, now_ms);
         notice.episode = judged.episode;
         notice.is_late = judged.entries.iter().any(|entry| entry.is_late);
-        notice.firing = state.lines.values().filter(|line| line.is_alert()).count();
+        // As channels know it: what flaps goes on until they are told that it is steady.
+        notice.firing = state.lines.values().filter(|line| line.told != machine::Told::Ok).count();
         let is_firing = |told: &Told| told.telling != Telling::Resolved;
         let named = judged.told.iter().map(|told| NamedLine {
             name: told.line.clone(),
@@ -190,7 +191,7 @@ impl About<'_> {
         notice.lines.truncate(MOST_NAMED);
         if notice.is_late {
             let slots = judged.seen.len();
-            let changes = judged.entries.iter().filter(|entry| entry.change == super::machine::Change::Fired).count();
+            let changes = judged.entries.iter().filter(|entry| entry.change == machine::Change::Fired).count();
             notice.text = format!("judged late: {slots} slots at once, in which it fired {changes} times");
         }
         Some(notice)

@@ -222,6 +222,45 @@ fn a_line_that_vanishes_has_nothing_where_things_are_counted() {
 }
 
 #[test]
+fn what_flaps_is_no_more_over_for_receivers_than_it_is() {
+    let rule = rule(json!({"condition": {"above": 2}, "resolve": null}));
+    let about = crate::alert::notice::About { project: 1, project_name: "shop", id: "two", rule: &rule, base: "" };
+    let mut state = RuleState::default();
+    // "A" flaps, "B" fires once; then "A" is wrong for good.
+    let a = |at: i64| if at >= 6 || at % 2 == 0 { 3.0 } else { 1.0 };
+    let mut told = Vec::new();
+    for at in 0..25 {
+        let slot = at * MINUTE;
+        let series = |value: f64| Series { values: [(slot, value)].into(), ..Series::default() };
+        let lines = [("\"A\"", a(at)), ("\"B\"", if at == 4 { 3.0 } else { 1.0 })];
+        let lines = lines.into_iter().map(|(name, value)| (name.to_owned(), series(value))).collect();
+        let judged = judge(&rule, &mut state, &Observed { lines, ..Observed::default() }, &occasion(&[slot]));
+        told.extend(about.of_judged(&state, &judged, 0).map(|notice| (at, notice.kind, notice.is_firing(), notice.episode != 0)));
+    }
+    use crate::alert::notice::Kind::{Firing, Resolved};
+    // That "B" is over is told, and that something goes on: nobody's incident ends.
+    let expected = [(4, Firing, true), (5, Resolved, true), (16, Firing, true)].map(|(at, kind, is_firing)| (at, kind, is_firing, true));
+    assert_eq!(told[4..], expected, "{told:?}");
+}
+
+#[test]
+fn that_something_flaps_which_is_right_when_channels_may_be_told_has_a_name_by_which_it_ends() {
+    let rule = rule(json!({"condition": {"above": 2}, "resolve": null}));
+    let (mut state, mut episodes) = (RuleState::default(), Vec::new());
+    for at in 1..40 {
+        let quiet = move |_: &str, _: &Line| Quiet { is_muted: at < 11, is_acked: false };
+        let mut values = vec![None; at as usize];
+        values.push(Some(if at < 14 && at % 2 == 0 { 3.0 } else { 1.0 }));
+        let slots = [at * MINUTE];
+        let judged = judge(&rule, &mut state, &observed(&values), &Occasion { slots: &slots, is_late: false, quiet: &quiet });
+        episodes.extend(judged.told.iter().map(|told| (told.telling, judged.episode)));
+    }
+    let kinds: Vec<Telling> = episodes.iter().map(|(telling, _)| *telling).collect();
+    assert_eq!(kinds, [Telling::Flapping, Telling::Resolved]);
+    assert!(episodes[0].1 != 0 && episodes[0].1 == episodes[1].1, "{episodes:?}");
+}
+
+#[test]
 fn ten_thousand_lines_are_one_notice() {
     let rule = rule(json!({}));
     let lines = (0..10_000).map(|number| (format!("\"{number}\""), Series { values: [(0, 11.0)].into(), ..Series::default() }));

@@ -92,7 +92,8 @@ impl Owner {
     /// The lines of which was told that they fire and which do. One that is over and cannot be told so is not said to go on.
     fn going_on(&self, owned: &Owned, now_ms: i64) -> Option<Notice> {
         let mut notice = self.told_of(owned, now_ms);
-        notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(Line::is_alert));
+        let goes_on = |line: &Line| line.is_alert() || (line.is_flapping && line.is_told_flapping);
+        notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(goes_on));
         notice.firing = notice.lines.len();
         (notice.firing > 0).then_some(notice)
     }
