@@ -230,7 +230,7 @@ fn what_flaps_is_no_more_over_for_receivers_than_it_is() {
     let a = |at: i64| if at >= 6 || at % 2 == 0 { 3.0 } else { 1.0 };
     let mut told = Vec::new();
     for at in 0..25 {
-        let slot = at * MINUTE;
+        let slot = (at + 1) * MINUTE;
         let series = |value: f64| Series { values: [(slot, value)].into(), ..Series::default() };
         let lines = [("\"A\"", a(at)), ("\"B\"", if at == 4 { 3.0 } else { 1.0 })];
         let lines = lines.into_iter().map(|(name, value)| (name.to_owned(), series(value))).collect();
@@ -248,9 +248,9 @@ fn that_something_flaps_which_is_right_when_channels_may_be_told_has_a_name_by_w
     let rule = rule(json!({"condition": {"above": 2}, "resolve": null}));
     let (mut state, mut episodes) = (RuleState::default(), Vec::new());
     for at in 1..40 {
-        let quiet = move |_: &str, _: &Line| Quiet { is_muted: at < 11, is_acked: false };
+        let quiet = move |_: &str, _: &Line| Quiet { is_muted: at < 13, is_acked: false };
         let mut values = vec![None; at as usize];
-        values.push(Some(if at < 14 && at % 2 == 0 { 3.0 } else { 1.0 }));
+        values.push(Some(if at < 11 && at % 2 == 0 { 3.0 } else { 1.0 }));
         let slots = [at * MINUTE];
         let judged = judge(&rule, &mut state, &observed(&values), &Occasion { slots: &slots, is_late: false, quiet: &quiet });
         episodes.extend(judged.told.iter().map(|told| (told.telling, judged.episode)));

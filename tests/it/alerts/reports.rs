@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{World, changes};
+use super::{World, changes, many};
 use crate::harness::receiver::Received;
 
 const DAY_S: i64 = 86_400;
@@ -40,6 +40,23 @@ async fn a_report_that_is_due_for_the_first_time_while_pulse_is_away_is_told_whe
     for (id, told) in [("next", vec!["report"]), ("last", vec!["report"]), ("tomorrow", vec![])] {
         world.until(id, |rule| rule["judged_through"].is_string()).await;
         assert_eq!(world.told(id).await, told, "{id}");
+    }
+
+    // Away until two in the night after the next day: the reports of today were due, those of tomorrow are so hours later.
+    let today_s = (world.now_ms() / 1_000).div_euclid(DAY_S) * DAY_S;
+    world.pulse.kill().await;
+    world.pass(36 * 3_600);
+    world.pulse.restart().await;
+    world.receiver.wait("/hook", 5).await;
+    world.put("night", &many("none", &[])).await;
+    world.judged("night").await;
+    world.leap(12 * 3_600).await;
+    world.receiver.wait("/hook", 8).await;
+    for id in ["next", "last", "tomorrow"] {
+        let told = world.hooks().into_iter().filter(|told| told.body["pulse"]["rule"] == id);
+        let slots: Vec<Value> = told.map(|told| told.body["pulse"]["slot"].clone()).collect();
+        let days = [today_s, today_s + DAY_S].map(|at| json!(jiff::Timestamp::from_second(at).unwrap().to_string()));
+        assert!(slots.ends_with(&days) && slots.len() == if id == "tomorrow" { 2 } else { 3 }, "{id}: {slots:?}");
     }
 }
 
