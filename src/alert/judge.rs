@@ -4,13 +4,17 @@
 //! outage, tell channels once, of how it stands at the end. Late events change verdicts of the past ([`revise`]), never states.
 //! Bounds: [`MOST_LINES`] lines of a rule beside those that are answered, whatever values come and go.
 
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::tell::tell_kept_back;
+use self::tell::{Tellings, tell};
 use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
-use super::machine::{self, Change, Line, Quiet, Telling, Vanished, Verdict};
+use super::machine::{Change, Line, Quiet, Telling, Vanished, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, SavedRule, Side};
 
@@ -40,6 +44,9 @@ pub(crate) struct RuleState {
     /// The rule as they were told of it, by which they can be told of the end when it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told_as: Option<SavedRule>,
+    /// Whether channels could not be told of something when it was last judged.
+    #[serde(default)]
+    pub(crate) is_kept_back: bool,
     /// Slots that were wrong: no baseline for what comes.
     #[serde(default)]
     pub(crate) alarmed: BTreeSet<i64>,
@@ -229,42 +236,6 @@ struct At<'a> {
     /// As [`Rule::window`] says.
     window: &'a [i64],
     observed: &'a Observed,
-}
-
-/// What decides what is told.
-struct Tellings<'a> {
-    occasion: &'a Occasion<'a>,
-    changes: &'a BTreeMap<String, Vec<Change>>,
-}
-
-fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tellings<'_>) {
-    let last = tellings.occasion.slots.last().and_then(|slot| judged.seen.get(slot));
-    for (name, line) in &mut state.lines {
-        let quiet = (tellings.occasion.quiet)(name, line);
-        let before = line.clone();
-        let changes = tellings.changes.get(name).map(Vec::as_slice).unwrap_or_default();
-        if let Some(telling) = line.tell(rule, quiet) {
-            let reason = last.and_then(|seen| seen.get(name)).map(|sighting| sighting.reason.clone()).unwrap_or_default();
-            judged.told.push(Told { line: name.clone(), telling, since: line.told_since, value: line.value, reason });
-        } else if !quiet.is_muted && !line.is_flapping && changes.contains(&Change::Resolved) {
-            judged.is_over_already |= changes.contains(&Change::Fired) || changes.contains(&Change::NoData);
-        }
-        if *line != before {
-            judged.changed.insert(name.clone());
-        }
-    }
-    let is_told = state.lines.values().any(|line| line.told != machine::Told::Ok);
-    if is_told && state.told_episode == 0 {
-        // What flaps may be told while it is right: then no alert goes on that it could be a part of.
-        let since = state.lines.values().filter(|line| line.told != machine::Told::Ok).map(|line| line.told_since).min();
-        state.told_episode = if judged.episode == 0 { since.unwrap_or_default() } else { judged.episode };
-    }
-    if state.told_episode != 0 {
-        judged.episode = state.told_episode;
-    }
-    if !is_told {
-        (state.told_episode, state.told_as) = (0, None);
-    }
 }
 
 /// What a line is in a slot.

@@ -164,14 +164,14 @@ impl About<'_> {
         }
     }
 
-    /// What is to be told of judged slots; nothing most of the time.
+    /// What is to be told of slots that were judged now, or before and kept back; nothing most of the time.
     pub(crate) fn of_judged(self, state: &RuleState, judged: &Judged, now_ms: i64) -> Option<Notice> {
-        let (slot, _) = judged.seen.last_key_value()?;
+        let slot = state.cursor?;
         if judged.told.is_empty() && !judged.is_over_already {
             return None;
         }
         let kind = if judged.told.is_empty() { Kind::Summary } else { kind_of(&judged.told) };
-        let mut notice = self.notice(kind, *slot, now_ms);
+        let mut notice = self.notice(kind, slot, now_ms);
         notice.episode = judged.episode;
         notice.is_late = judged.entries.iter().any(|entry| entry.is_late);
         // As channels know it: what flaps goes on until they are told that it is steady.

@@ -9,6 +9,7 @@
 mod delays;
 mod due;
 mod evaluate;
+mod quiet;
 mod revise;
 mod routine;
 mod turns;

@@ -69,6 +69,36 @@ fn the_end_is_told_of_the_alert_that_was_told_also_if_it_came_while_nobody_was_t
 }
 
 #[test]
+fn what_was_kept_back_of_a_day_is_told_once_channels_may_be_told_and_is_not_told_again_with_the_next_day() {
+    let rule = rule(json!({"interval": "day", "condition": {"above": 10}, "resolve": null, "remind_every": 2}));
+    let mut state = RuleState::default();
+    // Days are judged at night, when nobody may be told.
+    let mut day = |number: i64, value: f64| {
+        let slot = number * DAY;
+        let series = Series { values: [(slot, value)].into(), ..Series::default() };
+        let observed = Observed { lines: [(String::new(), series)].into(), ..Observed::default() };
+        let quiet = |_: &str, _: &Line| Quiet { is_muted: true, is_acked: false };
+        let judged = judge(&rule, &mut state, &observed, &Occasion { slots: &[slot], is_late: false, quiet: &quiet });
+        assert!(judged.told.is_empty(), "{judged:?}");
+        // As the owner reads it who is there in the morning.
+        let lines = std::mem::take(&mut state.lines);
+        state = RuleState { lines, ..serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap() };
+        let was_kept_back = state.is_kept_back;
+        let told = |judged: Judged| judged.told.iter().map(|told| (told.telling, judged.episode / DAY)).collect::<Vec<_>>();
+        let morning = told(tell_kept_back(&rule, &mut state, &never));
+        assert!(!state.is_kept_back && told(tell_kept_back(&rule, &mut state, &never)).is_empty(), "it is told once");
+        assert_eq!(was_kept_back, !morning.is_empty());
+        morning
+    };
+    assert!(day(1, 1.0).is_empty());
+    assert_eq!(day(2, 20.0), [(Telling::Fired, 2)]);
+    assert!(day(3, 20.0).is_empty());
+    assert_eq!(day(4, 20.0), [(Telling::Reminder, 2)]);
+    assert_eq!(day(5, 1.0), [(Telling::Resolved, 2)]);
+    assert!(day(6, 1.0).is_empty());
+}
+
+#[test]
 fn a_line_that_is_not_among_the_largest_is_judged_where_that_says_enough() {
     let verdict = |condition: serde_json::Value, least| {
         let rule = rule(json!({"condition": condition}));
