@@ -30,6 +30,9 @@ const MOST_LINES: usize = 2_000;
 /// All that is known of a rule. Rebuilt from its last rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RuleState {
+    /// When it began: a rule that was switched off, or asked something else, begins anew. 0 in what earlier releases wrote.
+    #[serde(default)]
+    pub(crate) since: i64,
     /// The start of the last slot that was judged.
     pub(crate) cursor: Option<i64>,
     /// What was asked, as [`Rule::fingerprint`] says; 0 before anything was.
@@ -373,6 +376,11 @@ fn weekday(rule: &Rule, slot: i64) -> String {
 }
 
 impl RuleState {
+    /// That of a rule of which nothing is known yet.
+    pub(crate) fn begun(now_ms: i64) -> Self {
+        Self { since: now_ms, ..Self::default() }
+    }
+
     /// Follows when alerts of the rule begin and end.
     fn follow(&mut self, slot: i64, judged: &mut Judged) {
         self.cursor = Some(slot);

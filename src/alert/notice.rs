@@ -99,6 +99,10 @@ pub(crate) struct Notice {
     /// What the rule asks, as [`Rule::fingerprint`] says: one that is changed within a slot tells another thing of it.
     #[serde(default)]
     pub(crate) asked: u64,
+    /// Since when the rule has the state by which this is told, or the channel is one of the rule's: what comes later in the same slot under
+    /// the same name is another notice. 0 where that is not known.
+    #[serde(default)]
+    pub(crate) began: i64,
     pub(crate) at: i64,
     pub(crate) timezone: String,
     pub(crate) severity: Severity,
@@ -147,6 +151,7 @@ impl About<'_> {
             until: self.rule.next_slot(slot).unwrap_or(slot),
             episode: slot,
             asked: self.rule.fingerprint(),
+            began: 0,
             at: now_ms,
             url: self.url(slot),
             timezone,
@@ -275,6 +280,7 @@ impl Notice {
             until: now_ms,
             episode: now_ms,
             asked: 0,
+            began: 0,
             at: now_ms,
             timezone: "UTC".to_owned(),
             severity: Severity::Info,
@@ -294,11 +300,12 @@ impl Notice {
 
     /// Its id on a channel.
     pub(crate) fn id(&self, channel: &str) -> Uuid {
-        let Self { project, rule, asked, episode, slot, kind, .. } = self;
+        let Self { project, rule, asked, began, episode, slot, kind, .. } = self;
         // Late events may change a slot more than once, and a rule may end in one in which some of its lines did.
         let time = if *kind == Kind::Revision || self.is_of_end { self.at } else { 0 };
         let kind = kind.as_str();
-        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{episode}/{slot}/{time}/{kind}/{channel}").as_bytes())
+        let began = if *began == 0 { String::new() } else { format!("{began}/") };
+        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{began}{episode}/{slot}/{time}/{kind}/{channel}").as_bytes())
     }
 
     /// The same as what says that all of it is over, because the rule ended.

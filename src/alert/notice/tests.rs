@@ -64,6 +64,16 @@ fn the_id_is_that_of_what_it_is_about_and_of_nothing_else() {
     let others = [about.notice(Kind::Resolved, 60_000, 1), about.notice(Kind::Firing, 120_000, 1)];
     let ids: Vec<Uuid> = others.iter().map(|notice| notice.id("hook")).chain([one.id("mail")]).collect();
     assert!(!ids.contains(&one.id("hook")));
+    // A rule that was switched off and on again tells of the same slot anew, each time the same to all attempts.
+    let lives = [0, 5, 6].map(|began| Notice { began, ..one.clone() });
+    let ids: std::collections::BTreeSet<Uuid> = lives.iter().map(|notice| notice.id("hook")).collect();
+    assert_eq!(ids.len(), 3);
+    let kept: Notice = serde_json::from_str(&serde_json::to_string(&lives[1]).unwrap()).unwrap();
+    assert_eq!(kept.id("hook"), lives[1].id("hook"));
+    // What an earlier release has written is told under the id that it has there.
+    let mut earlier = serde_json::to_value(&one).unwrap();
+    earlier.as_object_mut().unwrap().remove("began");
+    assert_eq!(serde_json::from_value::<Notice>(earlier).unwrap().id("hook"), one.id("hook"));
     assert_eq!(one.url, "https://pulse.example/alerts/a?slot=1970-01-01T00%3A01%3A00Z&timezone=Asia%2FKathmandu");
     let body = one.body();
     assert!(body.contains("look") && body.contains("runbook: https://wiki.example/1") && body.contains("+05:30"), "{body}");

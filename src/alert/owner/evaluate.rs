@@ -390,6 +390,8 @@ impl Owner {
             rows.push(of(kind::HISTORY, entry.slot).with(format!("change:{number:06}"), body.to_string()));
         }
         let channels = &known.rule.body.channels;
+        let began = state.since;
+        let notices: Vec<Notice> = notices.into_iter().map(|notice| Notice { began, ..notice }).collect();
         for notice in &notices {
             let said = json!({"event": "told", "kind": notice.kind, "title": notice.title(), "lines": notice.lines.len() + notice.unnamed});
             rows.push(of(kind::HISTORY, cursor).with(format!("told:{}", notice.kind.as_str()), said.to_string()));

@@ -181,7 +181,9 @@ impl Owner {
             return Vec::new();
         }
         let failed = self.failure(owned, Kind::Failed, now_ms).map(|notice| Notice { text: "this cannot be judged".to_owned(), ..notice });
-        self.going_on(owned, now_ms).into_iter().chain(failed).collect()
+        // A channel that the rule named before, within the same slot, may have been told the same.
+        let anew = |notice: Notice| Notice { began: now_ms, ..notice };
+        self.going_on(owned, now_ms).into_iter().chain(failed).map(anew).collect()
     }
 
     /// That it cannot be judged, where that was told.

@@ -16,7 +16,7 @@ fn daily(report: &str, question: Value, more: Value) -> Value {
 }
 
 /// Lets the clock go on to noon, so that no midnight comes by itself.
-fn pass_to_noon(world: &mut World) {
+pub(super) fn pass_to_noon(world: &mut World) {
     let noon_ms = (DAY_S / 2) * 1_000;
     world.pass((noon_ms - world.now_ms()).rem_euclid(DAY_S * 1_000) / 1_000);
 }
