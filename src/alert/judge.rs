@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::tell::tell_kept_back;
+pub(crate) use self::tell::{Incident, tell_kept_back};
 use self::tell::{Tellings, tell};
 use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
 use super::machine::{Change, Line, Quiet, Telling, Vanished, Verdict};
@@ -145,6 +145,8 @@ pub(crate) struct Told {
     pub(crate) telling: Telling,
     /// The slot in which the alert began.
     pub(crate) since: i64,
+    /// As [`Line::incident`] says.
+    pub(crate) incident: i64,
     pub(crate) value: Option<f64>,
     pub(crate) reason: String,
 }

@@ -76,6 +76,9 @@ pub(crate) struct Line {
     /// The slot in which the alert began that was told last.
     #[serde(default)]
     pub(crate) told_since: i64,
+    /// With which of the alerts of its rule that began: the slot with which it was first told, 0 for that with which the episode began.
+    #[serde(default)]
+    pub(crate) incident: i64,
     /// When that was told, counted in slots.
     #[serde(default)]
     pub(crate) told_at: u64,

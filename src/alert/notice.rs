@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::judge::{Judged, RuleState, Told};
+use super::judge::{Incident, Judged, RuleState, Told};
 use super::machine::{self, Telling};
 use super::observe::{Observed, Series, Source};
 use super::rule::{Against, Condition, DEFAULT_PROJECT, Rule, RuleBody, Severity};
@@ -116,6 +116,9 @@ pub(crate) struct Notice {
     pub(crate) unnamed: usize,
     /// How many lines fire now.
     pub(crate) firing: usize,
+    /// What the lines are parts of; none where it is about no lines, and in what earlier releases wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) incidents: Vec<Incident>,
     pub(crate) is_late: bool,
     /// Whether it says that the rule itself ended, or what it asked: the slot may have been told of before.
     #[serde(default)]
@@ -163,6 +166,7 @@ impl About<'_> {
             lines: Vec::new(),
             unnamed: 0,
             firing: 0,
+            incidents: Vec::new(),
             is_late: false,
             is_of_end: false,
             text: String::new(),
@@ -181,6 +185,7 @@ impl About<'_> {
         notice.is_late = judged.entries.iter().any(|entry| entry.is_late);
         // As channels know it: what flaps goes on until they are told that it is steady.
         notice.firing = state.lines.values().filter(|line| line.told != machine::Told::Ok).count();
+        notice.incidents = state.incidents(judged.told.iter().map(|told| told.incident));
         let is_firing = |told: &Told| told.telling != Telling::Resolved;
         let named = judged.told.iter().map(|told| NamedLine {
             name: told.line.clone(),
@@ -291,6 +296,7 @@ impl Notice {
             lines: Vec::new(),
             unnamed: 0,
             firing: 0,
+            incidents: Vec::new(),
             is_late: false,
             is_of_end: false,
             text: if kind == Kind::Test { "This is a test: nothing is wrong.".to_owned() } else { "Alerts are judged.".to_owned() },
@@ -316,6 +322,7 @@ impl Notice {
         (self.firing, self.is_of_end) = (0, true);
         why.clone_into(&mut self.text);
         self.lines.iter_mut().for_each(|line| line.is_firing = false);
+        self.incidents.iter_mut().for_each(|incident| incident.firing = 0);
         self
     }
 
@@ -323,6 +330,15 @@ impl Notice {
     pub(crate) fn episode_key(&self) -> Uuid {
         let about = if self.kind.is_of_rule() { CANNOT_JUDGE } else { "" };
         Uuid::new_v5(&NAMESPACE, format!("{:x}/{}/{}/{about}", self.project, self.rule, self.episode).as_bytes())
+    }
+
+    /// What names one of its incidents, from its beginning to its end. That with which the alert began has the name of the alert.
+    pub(crate) fn incident_key(&self, incident: &Incident) -> Uuid {
+        let Self { project, rule, episode, .. } = self;
+        match incident.since {
+            0 => self.episode_key(),
+            since => Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{episode}/incident/{since}").as_bytes()),
+        }
     }
 
     /// Whether receivers shall take it for an alert that goes on.

@@ -2,12 +2,26 @@
 //!
 //! Promise: after either of them channels know how each line stands, unless they may not be told of it now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use super::{Judged, Occasion, RuleState, Told};
 use crate::alert::machine::{self, Change, Line, Quiet};
 use crate::alert::observe::Observed;
 use crate::alert::rule::Rule;
+
+/// Most incidents of a rule that go on at a time; what comes then is a part of the last one.
+const MOST_INCIDENTS: usize = 10;
+
+/// Lines of a rule whose alert began together: people who are called are called about each of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Incident {
+    /// As [`Line::incident`] says.
+    pub(crate) since: i64,
+    /// How many of its lines fire now.
+    pub(crate) firing: usize,
+}
 
 /// What decides what is told.
 pub(super) struct Tellings<'a> {
@@ -29,6 +43,7 @@ pub(crate) fn tell_kept_back(rule: &Rule, state: &mut RuleState, quiet: &dyn Fn(
 /// Lets channels be told, where they may be.
 pub(super) fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tellings<'_>) {
     let last = tellings.occasion.slots.last().and_then(|slot| judged.seen.get(slot));
+    let incident = state.next_incident();
     state.is_kept_back = false;
     for (name, line) in &mut state.lines {
         let quiet = (tellings.occasion.quiet)(name, line);
@@ -36,9 +51,19 @@ pub(super) fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tell
         let changes = tellings.changes.get(name).map(Vec::as_slice).unwrap_or_default();
         state.is_kept_back |= quiet.is_muted && before.clone().tell(rule, Quiet { is_muted: false, ..quiet }).is_some();
         if let Some(telling) = line.tell(rule, quiet) {
+            if before.told == machine::Told::Ok {
+                line.incident = incident;
+            }
             let seen = last.and_then(|seen| seen.get(name)).map(|sighting| sighting.reason.clone());
             let reason = seen.or_else(|| Some(line.vanished?.reason().to_owned())).unwrap_or_default();
-            judged.told.push(Told { line: name.clone(), telling, since: line.told_since, value: line.value, reason });
+            judged.told.push(Told {
+                line: name.clone(),
+                telling,
+                since: line.told_since,
+                incident: line.incident,
+                value: line.value,
+                reason,
+            });
         } else if !quiet.is_muted && !line.is_flapping && changes.contains(&Change::Resolved) {
             judged.is_over_already |= changes.contains(&Change::Fired) || changes.contains(&Change::NoData);
         }
@@ -57,5 +82,30 @@ pub(super) fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tell
     }
     if !is_told {
         (state.told_episode, state.told_as) = (0, None);
+    }
+}
+
+impl RuleState {
+    /// What lines begin of which nothing was told yet. Those that come while others go on begin an incident of their own: who is at those
+    /// others does not know of them.
+    fn next_incident(&self) -> i64 {
+        let told = self.lines.values().filter(|line| line.told != machine::Told::Ok);
+        let known: BTreeSet<i64> = told.map(|line| line.incident).collect();
+        match known.last() {
+            None => 0,
+            Some(last) if known.len() >= MOST_INCIDENTS => *last,
+            Some(_) => self.cursor.unwrap_or_default(),
+        }
+    }
+
+    /// How these incidents stand, as channels know it.
+    pub(crate) fn incidents(&self, of: impl IntoIterator<Item = i64>) -> Vec<Incident> {
+        let mut firing: BTreeMap<i64, usize> = of.into_iter().map(|since| (since, 0)).collect();
+        for line in self.lines.values().filter(|line| line.told != machine::Told::Ok) {
+            if let Some(firing) = firing.get_mut(&line.incident) {
+                *firing += 1;
+            }
+        }
+        firing.into_iter().map(|(since, firing)| Incident { since, firing }).collect()
     }
 }

@@ -75,8 +75,9 @@ impl Owner {
         let state = &owned.state;
         let mut notice = self.about(&owned.known).notice(Kind::Reminder, state.cursor.unwrap_or(now_ms), now_ms);
         notice.episode = if state.told_episode == 0 { state.episode } else { state.told_episode };
-        let told = state.lines.iter().filter(|(_, line)| line.told != Told::Ok);
-        notice.lines = told
+        let told = || state.lines.iter().filter(|(_, line)| line.told != Told::Ok);
+        notice.incidents = state.incidents(told().map(|(_, line)| line.incident));
+        notice.lines = told()
             .map(|(name, line)| NamedLine {
                 name: name.clone(),
                 is_firing: true,
