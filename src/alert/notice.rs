@@ -120,7 +120,7 @@ pub(crate) struct Notice {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) incidents: Vec<Incident>,
     pub(crate) is_late: bool,
-    /// Whether it says that the rule itself ended, or what it asked: the slot may have been told of before.
+    /// Whether it says that the rule itself ended, or what it asked, or that it tells others: the slot may have been told of before.
     #[serde(default)]
     pub(crate) is_of_end: bool,
     /// What there is to say beside the lines.
@@ -197,8 +197,7 @@ impl About<'_> {
         notice.lines = named.collect();
         // What fires is named first.
         notice.lines.sort_by_key(|line| !line.is_firing);
-        notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
-        notice.lines.truncate(MOST_NAMED);
+        notice = notice.cut();
         if notice.is_late {
             let slots = judged.seen.len();
             let changes = judged.entries.iter().filter(|entry| entry.change == machine::Change::Fired).count();
@@ -218,8 +217,7 @@ impl About<'_> {
             line(name.clone(), value, difference(value, was))
         };
         notice.lines = observed.lines.iter().map(|(name, series)| named(name, series)).collect();
-        notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
-        notice.lines.truncate(MOST_NAMED);
+        notice = notice.cut();
         // Each tile is in it, with its largest lines.
         let share = (MOST_NAMED / observed.tiles.len().max(1)).clamp(1, MOST_OF_TILE);
         for tile in &observed.tiles {
@@ -326,6 +324,13 @@ impl Notice {
         self
     }
 
+    /// The same with as many lines named as receivers take.
+    pub(crate) fn cut(mut self) -> Self {
+        self.unnamed += self.lines.len().saturating_sub(MOST_NAMED);
+        self.lines.truncate(MOST_NAMED);
+        self
+    }
+
     /// What names the alert from its beginning to its end.
     pub(crate) fn episode_key(&self) -> Uuid {
         let about = if self.kind.is_of_rule() { CANNOT_JUDGE } else { "" };
@@ -359,6 +364,8 @@ impl Notice {
         match self.kind {
             Kind::Firing if self.firing > 1 => format!("[firing: {}] {name}", self.firing),
             Kind::Delayed => format!("[cannot judge] {name}"),
+            // Nothing of it is judged: nobody is told of it any more.
+            Kind::Judging if self.is_of_end => format!("[told no more] {name}"),
             Kind::Judging => format!("[judging again] {name}"),
             Kind::NoData => format!("[no data] {name}"),
             kind => format!("[{}] {name}", kind.as_str()),

@@ -23,7 +23,7 @@ use crate::metrics::{self, Counter, Gauge};
 use crate::store::tables::alert_states::{AlertRow, kind};
 
 /// Failures in a row after which channels are told.
-const FAILURES_TOLD: u32 = 3;
+pub(super) const FAILURES_TOLD: u32 = 3;
 /// Pause after a failure, once for each in a row up to [`MOST_PAUSES`].
 const PAUSE: Duration = Duration::from_secs(5);
 const MOST_PAUSES: u32 = 12;

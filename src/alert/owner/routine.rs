@@ -172,7 +172,7 @@ impl Owner {
         let now_ms = (self.parts.now_ms)();
         let failed = self.failure(owned, Kind::Judging, now_ms);
         let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
-        is_told.then(|| self.told_of(owned, now_ms)).into_iter().chain(failed).map(|notice| notice.of_end(why)).collect()
+        is_told.then(|| self.told_of(owned, now_ms)).into_iter().chain(failed).map(|notice| notice.of_end(why).cut()).collect()
     }
 
     /// What of a rule was told and goes on.
@@ -183,7 +183,7 @@ impl Owner {
         }
         let failed = self.failure(owned, Kind::Failed, now_ms).map(|notice| Notice { text: "this cannot be judged".to_owned(), ..notice });
         // A channel that the rule named before, within the same slot, may have been told the same.
-        let anew = |notice: Notice| Notice { began: now_ms, ..notice };
+        let anew = |notice: Notice| Notice { began: now_ms, ..notice }.cut();
         self.going_on(owned, now_ms).into_iter().chain(failed).map(anew).collect()
     }
 
