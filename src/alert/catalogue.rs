@@ -85,6 +85,16 @@ pub(crate) struct Note {
     pub(crate) until: i64,
     /// The episode that was acknowledged.
     pub(crate) episode: i64,
+    /// The last slot that was judged then; 0 in what earlier releases wrote.
+    pub(crate) through: i64,
+}
+
+impl Note {
+    /// Whether who acknowledges has seen a line that became an alert in a slot. Of the episode they have seen what there was then; those
+    /// who said so of an earlier release all of it.
+    pub(crate) fn covers(&self, began: i64) -> bool {
+        self.through == 0 || began <= self.through
+    }
 }
 
 /// What files say.

@@ -4,13 +4,17 @@
 //! outage, tell channels once, of how it stands at the end. Late events change verdicts of the past ([`revise`]), never states.
 //! Bounds: [`MOST_LINES`] lines of a rule beside those that are answered, whatever values come and go.
 
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::tell::{Incident, tell_kept_back};
+use self::tell::{Tellings, tell};
 use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
-use super::machine::{self, Change, Line, Quiet, Telling, Vanished, Verdict};
+use super::machine::{Change, Line, Quiet, Telling, Vanished, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, SavedRule, Side};
 
@@ -26,6 +30,9 @@ const MOST_LINES: usize = 2_000;
 /// All that is known of a rule. Rebuilt from its last rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RuleState {
+    /// When it began: a rule that was switched off, or asked something else, begins anew. 0 in what earlier releases wrote.
+    #[serde(default)]
+    pub(crate) since: i64,
     /// The start of the last slot that was judged.
     pub(crate) cursor: Option<i64>,
     /// What was asked, as [`Rule::fingerprint`] says; 0 before anything was.
@@ -40,6 +47,9 @@ pub(crate) struct RuleState {
     /// The rule as they were told of it, by which they can be told of the end when it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told_as: Option<SavedRule>,
+    /// Whether channels could not be told of something when it was last judged.
+    #[serde(default)]
+    pub(crate) is_kept_back: bool,
     /// Slots that were wrong: no baseline for what comes.
     #[serde(default)]
     pub(crate) alarmed: BTreeSet<i64>,
@@ -135,6 +145,8 @@ pub(crate) struct Told {
     pub(crate) telling: Telling,
     /// The slot in which the alert began.
     pub(crate) since: i64,
+    /// As [`Line::incident`] says.
+    pub(crate) incident: i64,
     pub(crate) value: Option<f64>,
     pub(crate) reason: String,
 }
@@ -229,40 +241,6 @@ struct At<'a> {
     /// As [`Rule::window`] says.
     window: &'a [i64],
     observed: &'a Observed,
-}
-
-/// What decides what is told.
-struct Tellings<'a> {
-    occasion: &'a Occasion<'a>,
-    changes: &'a BTreeMap<String, Vec<Change>>,
-}
-
-fn tell(rule: &Rule, state: &mut RuleState, judged: &mut Judged, tellings: &Tellings<'_>) {
-    let last = tellings.occasion.slots.last().and_then(|slot| judged.seen.get(slot));
-    for (name, line) in &mut state.lines {
-        let quiet = (tellings.occasion.quiet)(name, line);
-        let before = line.clone();
-        let changes = tellings.changes.get(name).map(Vec::as_slice).unwrap_or_default();
-        if let Some(telling) = line.tell(rule, changes, quiet) {
-            let reason = last.and_then(|seen| seen.get(name)).map(|sighting| sighting.reason.clone()).unwrap_or_default();
-            judged.told.push(Told { line: name.clone(), telling, since: line.told_since, value: line.value, reason });
-        } else if !quiet.is_muted && !line.is_flapping && changes.contains(&Change::Resolved) {
-            judged.is_over_already |= changes.contains(&Change::Fired) || changes.contains(&Change::NoData);
-        }
-        if *line != before {
-            judged.changed.insert(name.clone());
-        }
-    }
-    let is_told = state.lines.values().any(|line| line.told != machine::Told::Ok);
-    if is_told && state.told_episode == 0 {
-        state.told_episode = judged.episode;
-    }
-    if state.told_episode != 0 {
-        judged.episode = state.told_episode;
-    }
-    if !is_told {
-        (state.told_episode, state.told_as) = (0, None);
-    }
 }
 
 /// What a line is in a slot.
@@ -400,6 +378,11 @@ fn weekday(rule: &Rule, slot: i64) -> String {
 }
 
 impl RuleState {
+    /// That of a rule of which nothing is known yet.
+    pub(crate) fn begun(now_ms: i64) -> Self {
+        Self { since: now_ms, ..Self::default() }
+    }
+
     /// Follows when alerts of the rule begin and end.
     fn follow(&mut self, slot: i64, judged: &mut Judged) {
         self.cursor = Some(slot);

@@ -2,7 +2,7 @@
 //!
 //! `ok → pending → firing → recovering → ok`, and `no_data` beside them. A verdict on each slot, in order, moves it. Beside the state stands
 //! what channels have been told: they are told whenever that differs, unless they must not be told now. So nothing is told twice, and
-//! what was kept back is told later if it still holds. A line whose value is in no answer for [`ABSENT_MS`] is over, whatever it was.
+//! what was kept back is told later if it still holds, that it flaps too. A line whose value is in no answer for [`ABSENT_MS`] is over, whatever it was.
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,9 @@ pub(crate) struct Line {
     /// The slot in which the alert began that was told last.
     #[serde(default)]
     pub(crate) told_since: i64,
+    /// With which of the alerts of its rule that began: the slot with which it was first told, 0 for that with which the episode began.
+    #[serde(default)]
+    pub(crate) incident: i64,
     /// When that was told, counted in slots.
     #[serde(default)]
     pub(crate) told_at: u64,
@@ -85,6 +88,9 @@ pub(crate) struct Line {
     pub(crate) changes: Vec<u64>,
     #[serde(default)]
     pub(crate) is_flapping: bool,
+    /// Whether that is what channels were told last.
+    #[serde(default)]
+    pub(crate) is_told_flapping: bool,
     /// The last number.
     #[serde(default)]
     pub(crate) value: Option<f64>,
@@ -161,9 +167,13 @@ pub(crate) struct Quiet {
 impl Line {
     /// Takes the verdict on the next slot; what changed by it.
     pub(crate) fn judge(&mut self, rule: &Rule, verdict: Verdict, slot: i64) -> Vec<Change> {
-        let was_alert = self.is_alert();
+        let (was_alert, was) = (self.is_alert(), self.phase);
         self.judged += 1;
         let mut changes: Vec<Change> = self.moved(rule, verdict, slot).into_iter().collect();
+        if (was, self.phase) == (Phase::NoData, Phase::Pending) {
+            // That there are no numbers is over; what there is now must be wrong for as long as any other.
+            changes.insert(0, Change::Resolved);
+        }
         if was_alert != self.is_alert() {
             self.episode = if was_alert { 0 } else { slot };
             self.changes.push(self.judged);
@@ -237,7 +247,7 @@ impl Line {
         match self.phase {
             Phase::Firing => None,
             Phase::Recovering => self.enter(Phase::Firing, slot, Change::Relapsed),
-            Phase::Ok if rule.for_slots > 1 => self.enter(Phase::Pending, slot, Change::Pending),
+            Phase::Ok | Phase::NoData if rule.for_slots > 1 => self.enter(Phase::Pending, slot, Change::Pending),
             Phase::Pending if !is_long_enough => {
                 self.streak += 1;
                 None
@@ -287,17 +297,18 @@ impl Line {
     }
 
     /// What channels are to be told now. They are taken to be told.
-    pub(crate) fn tell(&mut self, rule: &Rule, changes: &[Change], quiet: Quiet) -> Option<Telling> {
+    pub(crate) fn tell(&mut self, rule: &Rule, quiet: Quiet) -> Option<Telling> {
         if quiet.is_muted {
             return None;
         }
-        if changes.contains(&Change::FlappingBegan) {
+        let was_told_flapping = std::mem::replace(&mut self.is_told_flapping, self.is_flapping);
+        if self.is_flapping {
+            if was_told_flapping {
+                return None;
+            }
             // Receivers take it for an alert, so they are to be told of its end too.
             self.told_of(if self.told == Told::Ok { Told::Firing } else { self.told });
             return Some(Telling::Flapping);
-        }
-        if self.is_flapping {
-            return None;
         }
         let desired = match self.phase {
             Phase::Ok | Phase::Pending => Told::Ok,
@@ -305,7 +316,8 @@ impl Line {
             Phase::NoData => Told::NoData,
         };
         let reminds = rule.body.remind_every > 0 && self.told_at + u64::from(rule.body.remind_every) <= self.judged;
-        if desired == self.told {
+        // Who knows that it flaps does not know that it is steady, whatever it is now.
+        if desired == self.told && !was_told_flapping {
             let is_due = desired != Told::Ok && reminds && !quiet.is_acked;
             self.told_at = if is_due { self.judged } else { self.told_at };
             return is_due.then_some(Telling::Reminder);

@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::judge::{Judged, RuleState, Told};
-use super::machine::Telling;
+use super::judge::{Incident, Judged, RuleState, Told};
+use super::machine::{self, Telling};
 use super::observe::{Observed, Series, Source};
 use super::rule::{Against, Condition, DEFAULT_PROJECT, Rule, RuleBody, Severity};
 
@@ -99,6 +99,10 @@ pub(crate) struct Notice {
     /// What the rule asks, as [`Rule::fingerprint`] says: one that is changed within a slot tells another thing of it.
     #[serde(default)]
     pub(crate) asked: u64,
+    /// Since when the rule has the state by which this is told, or the channel is one of the rule's: what comes later in the same slot under
+    /// the same name is another notice. 0 where that is not known.
+    #[serde(default)]
+    pub(crate) began: i64,
     pub(crate) at: i64,
     pub(crate) timezone: String,
     pub(crate) severity: Severity,
@@ -112,8 +116,11 @@ pub(crate) struct Notice {
     pub(crate) unnamed: usize,
     /// How many lines fire now.
     pub(crate) firing: usize,
+    /// What the lines are parts of; none where it is about no lines, and in what earlier releases wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) incidents: Vec<Incident>,
     pub(crate) is_late: bool,
-    /// Whether it says that the rule itself ended, or what it asked: the slot may have been told of before.
+    /// Whether it says that the rule itself ended, or what it asked, or that it tells others: the slot may have been told of before.
     #[serde(default)]
     pub(crate) is_of_end: bool,
     /// What there is to say beside the lines.
@@ -147,6 +154,7 @@ impl About<'_> {
             until: self.rule.next_slot(slot).unwrap_or(slot),
             episode: slot,
             asked: self.rule.fingerprint(),
+            began: 0,
             at: now_ms,
             url: self.url(slot),
             timezone,
@@ -158,23 +166,26 @@ impl About<'_> {
             lines: Vec::new(),
             unnamed: 0,
             firing: 0,
+            incidents: Vec::new(),
             is_late: false,
             is_of_end: false,
             text: String::new(),
         }
     }
 
-    /// What is to be told of judged slots; nothing most of the time.
+    /// What is to be told of slots that were judged now, or before and kept back; nothing most of the time.
     pub(crate) fn of_judged(self, state: &RuleState, judged: &Judged, now_ms: i64) -> Option<Notice> {
-        let (slot, _) = judged.seen.last_key_value()?;
+        let slot = state.cursor?;
         if judged.told.is_empty() && !judged.is_over_already {
             return None;
         }
         let kind = if judged.told.is_empty() { Kind::Summary } else { kind_of(&judged.told) };
-        let mut notice = self.notice(kind, *slot, now_ms);
+        let mut notice = self.notice(kind, slot, now_ms);
         notice.episode = judged.episode;
         notice.is_late = judged.entries.iter().any(|entry| entry.is_late);
-        notice.firing = state.lines.values().filter(|line| line.is_alert()).count();
+        // As channels know it: what flaps goes on until they are told that it is steady.
+        notice.firing = state.lines.values().filter(|line| line.told != machine::Told::Ok).count();
+        notice.incidents = state.incidents(judged.told.iter().map(|told| told.incident));
         let is_firing = |told: &Told| told.telling != Telling::Resolved;
         let named = judged.told.iter().map(|told| NamedLine {
             name: told.line.clone(),
@@ -186,11 +197,10 @@ impl About<'_> {
         notice.lines = named.collect();
         // What fires is named first.
         notice.lines.sort_by_key(|line| !line.is_firing);
-        notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
-        notice.lines.truncate(MOST_NAMED);
+        notice = notice.cut();
         if notice.is_late {
             let slots = judged.seen.len();
-            let changes = judged.entries.iter().filter(|entry| entry.change == super::machine::Change::Fired).count();
+            let changes = judged.entries.iter().filter(|entry| entry.change == machine::Change::Fired).count();
             notice.text = format!("judged late: {slots} slots at once, in which it fired {changes} times");
         }
         Some(notice)
@@ -207,8 +217,7 @@ impl About<'_> {
             line(name.clone(), value, difference(value, was))
         };
         notice.lines = observed.lines.iter().map(|(name, series)| named(name, series)).collect();
-        notice.unnamed = notice.lines.len().saturating_sub(MOST_NAMED);
-        notice.lines.truncate(MOST_NAMED);
+        notice = notice.cut();
         // Each tile is in it, with its largest lines.
         let share = (MOST_NAMED / observed.tiles.len().max(1)).clamp(1, MOST_OF_TILE);
         for tile in &observed.tiles {
@@ -274,6 +283,7 @@ impl Notice {
             until: now_ms,
             episode: now_ms,
             asked: 0,
+            began: 0,
             at: now_ms,
             timezone: "UTC".to_owned(),
             severity: Severity::Info,
@@ -284,6 +294,7 @@ impl Notice {
             lines: Vec::new(),
             unnamed: 0,
             firing: 0,
+            incidents: Vec::new(),
             is_late: false,
             is_of_end: false,
             text: if kind == Kind::Test { "This is a test: nothing is wrong.".to_owned() } else { "Alerts are judged.".to_owned() },
@@ -293,11 +304,12 @@ impl Notice {
 
     /// Its id on a channel.
     pub(crate) fn id(&self, channel: &str) -> Uuid {
-        let Self { project, rule, asked, episode, slot, kind, .. } = self;
+        let Self { project, rule, asked, began, episode, slot, kind, .. } = self;
         // Late events may change a slot more than once, and a rule may end in one in which some of its lines did.
         let time = if *kind == Kind::Revision || self.is_of_end { self.at } else { 0 };
         let kind = kind.as_str();
-        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{episode}/{slot}/{time}/{kind}/{channel}").as_bytes())
+        let began = if *began == 0 { String::new() } else { format!("{began}/") };
+        Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{asked:x}/{began}{episode}/{slot}/{time}/{kind}/{channel}").as_bytes())
     }
 
     /// The same as what says that all of it is over, because the rule ended.
@@ -308,6 +320,14 @@ impl Notice {
         (self.firing, self.is_of_end) = (0, true);
         why.clone_into(&mut self.text);
         self.lines.iter_mut().for_each(|line| line.is_firing = false);
+        self.incidents.iter_mut().for_each(|incident| incident.firing = 0);
+        self
+    }
+
+    /// The same with as many lines named as receivers take.
+    pub(crate) fn cut(mut self) -> Self {
+        self.unnamed += self.lines.len().saturating_sub(MOST_NAMED);
+        self.lines.truncate(MOST_NAMED);
         self
     }
 
@@ -315,6 +335,15 @@ impl Notice {
     pub(crate) fn episode_key(&self) -> Uuid {
         let about = if self.kind.is_of_rule() { CANNOT_JUDGE } else { "" };
         Uuid::new_v5(&NAMESPACE, format!("{:x}/{}/{}/{about}", self.project, self.rule, self.episode).as_bytes())
+    }
+
+    /// What names one of its incidents, from its beginning to its end. That with which the alert began has the name of the alert.
+    pub(crate) fn incident_key(&self, incident: &Incident) -> Uuid {
+        let Self { project, rule, episode, .. } = self;
+        match incident.since {
+            0 => self.episode_key(),
+            since => Uuid::new_v5(&NAMESPACE, format!("{project:x}/{rule}/{episode}/incident/{since}").as_bytes()),
+        }
     }
 
     /// Whether receivers shall take it for an alert that goes on.
@@ -335,6 +364,8 @@ impl Notice {
         match self.kind {
             Kind::Firing if self.firing > 1 => format!("[firing: {}] {name}", self.firing),
             Kind::Delayed => format!("[cannot judge] {name}"),
+            // Nothing of it is judged: nobody is told of it any more.
+            Kind::Judging if self.is_of_end => format!("[told no more] {name}"),
             Kind::Judging => format!("[judging again] {name}"),
             Kind::NoData => format!("[no data] {name}"),
             kind => format!("[{}] {name}", kind.as_str()),

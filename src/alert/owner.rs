@@ -9,6 +9,7 @@
 mod delays;
 mod due;
 mod evaluate;
+mod quiet;
 mod revise;
 mod routine;
 mod turns;
@@ -348,7 +349,7 @@ impl Owner {
     fn follow_rule(&mut self, known: Arc<KnownRule>) {
         let now_ms = (self.parts.now_ms)();
         let (key, asked) = (known.key.clone(), known.rule.fingerprint());
-        let state = self.restored.remove(&key).unwrap_or_default();
+        let state = self.restored.remove(&key).unwrap_or_else(|| RuleState::begun(now_ms));
         let is_as_it_was = self.rules.get(&key).is_some_and(|owned| Arc::ptr_eq(&owned.known, &known));
         let owned = self.rules.entry(key.clone()).or_insert_with(|| Owned::new(Arc::clone(&known), state, now_ms));
         if owned.is_busy {
@@ -359,7 +360,7 @@ impl Owner {
         }
         let was = std::mem::replace(&mut owned.state.asked, asked);
         if was != 0 && was != asked {
-            let state = std::mem::replace(&mut owned.state, RuleState { asked, ..RuleState::default() });
+            let state = std::mem::replace(&mut owned.state, RuleState { asked, ..RuleState::begun(now_ms) });
             let ended = Owned::new(std::mem::replace(&mut owned.known, known), state, owned.since_ms);
             owned.since_ms = now_ms;
             let told = ended.state.cursor;

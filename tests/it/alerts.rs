@@ -2,6 +2,7 @@
 //!
 //! Time passes by the clock of pulse alone, which a test sets ahead: no test waits for a minute to be over.
 
+mod again;
 mod boards;
 mod channels;
 mod crowd;

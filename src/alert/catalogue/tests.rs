@@ -123,3 +123,11 @@ fn what_is_known_in_its_version_is_not_read_again() {
     assert_ne!(first.channels[0].fingerprint, other.channels[0].fingerprint);
     assert!(of(&[], &other).rules.is_empty() && of(&[], &other).channels.is_empty(), "what is deleted is gone");
 }
+
+#[test]
+fn who_acknowledges_has_seen_what_was_an_alert_then_and_of_an_earlier_release_all_of_it() {
+    let of = |note: serde_json::Value| serde_json::from_value::<Note>(note).unwrap();
+    let ack = of(serde_json::json!({"by": "ada", "at": 1, "until": 2, "episode": 60_000, "through": 120_000}));
+    assert_eq!([60_000, 120_000, 180_000].map(|began| ack.covers(began)), [true, true, false]);
+    assert!(of(serde_json::json!({"by": "ada", "at": 1, "until": 2, "episode": 60_000})).covers(180_000));
+}

@@ -1,10 +1,12 @@
-//! PagerDuty, Events API v2: one incident an episode, named by its `dedup_key`.
+//! PagerDuty, Events API v2: one incident an episode, named by its `dedup_key`, and one of their own for lines that became alerts later.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Channel, Delivery, Settings, cut, post_json};
+use crate::alert::judge::Incident;
 use crate::alert::notice::{Kind, Notice};
 use crate::alert::observe::instant;
 use crate::alert::rule::Severity;
@@ -36,26 +38,40 @@ pub(super) fn open(settings: &Settings<'_>) -> Result<Box<dyn Channel>, String> 
 impl Channel for PagerDuty {
     fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
         async move {
-            let Some(mut event) = event(&delivery.notice, self.routing_key.reveal()) else { return Sent::Done };
-            let sent = post_json(&self.target, &event).await;
-            if delivery.notice.kind != Kind::Test || sent != Sent::Done {
-                return sent;
+            // What was taken of several is told again with what was not: it has its name.
+            for event in events(&delivery.notice, self.routing_key.reveal()) {
+                let sent = post_json(&self.target, &event).await;
+                if sent != Sent::Done {
+                    return sent;
+                }
             }
-            // Nobody else would end the incident of a test.
-            event["event_action"] = "resolve".into();
-            post_json(&self.target, &event).await
+            Sent::Done
         }
         .boxed()
     }
 }
 
-/// The event; none where nobody is to be called.
-fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
-    let action = match notice.kind {
-        Kind::Summary | Kind::Revision | Kind::Report | Kind::Heartbeat => return None,
-        Kind::Resolved | Kind::Judging if !notice.is_firing() => "resolve",
-        _ => "trigger",
-    };
+/// The events, one an incident; none where nobody is to be called.
+fn events(notice: &Notice, routing_key: &str) -> Vec<Value> {
+    let event = |key: Uuid, action: &str| event(notice, routing_key, Told { key, action });
+    let of_incident = |incident: &Incident| event(notice.incident_key(incident), if incident.firing == 0 { "resolve" } else { "trigger" });
+    match notice.kind {
+        Kind::Summary | Kind::Revision | Kind::Report | Kind::Heartbeat => Vec::new(),
+        // Nobody else would end the incident of a test.
+        Kind::Test => ["trigger", "resolve"].map(|action| event(notice.episode_key(), action)).into(),
+        _ if !notice.incidents.is_empty() => notice.incidents.iter().map(of_incident).collect(),
+        Kind::Resolved | Kind::Judging if !notice.is_firing() => vec![event(notice.episode_key(), "resolve")],
+        _ => vec![event(notice.episode_key(), "trigger")],
+    }
+}
+
+/// What becomes of an incident.
+struct Told<'a> {
+    key: Uuid,
+    action: &'a str,
+}
+
+fn event(notice: &Notice, routing_key: &str, told: Told<'_>) -> Value {
     let severity = match notice.severity {
         Severity::Critical => "critical",
         Severity::Warning => "warning",
@@ -63,8 +79,8 @@ fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
     };
     let mut event = json!({
         "routing_key": routing_key,
-        "event_action": action,
-        "dedup_key": notice.episode_key().to_string(),
+        "event_action": told.action,
+        "dedup_key": told.key.to_string(),
         "payload": {
             "summary": cut(&notice.title(), MOST_SUMMARY),
             "source": "pulse",
@@ -77,5 +93,30 @@ fn event(notice: &Notice, routing_key: &str) -> Option<Value> {
         event["client"] = "pulse".into();
         event["client_url"] = notice.url.clone().into();
     }
-    Some(event)
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_incident_is_told_by_its_own_name_until_it_is_over() {
+        let told = |kind: Kind, incidents: &[(i64, usize)]| {
+            let incidents = incidents.iter().map(|(since, firing)| Incident { since: *since, firing: *firing }).collect();
+            let notice = Notice { incidents, firing: 2, ..Notice::about_pulse(kind, 60_000) };
+            let of = |event: &Value| (event["event_action"].as_str().unwrap().to_owned(), event["dedup_key"].as_str().unwrap().to_owned());
+            (notice.episode_key().to_string(), events(&notice, "key").iter().map(of).collect::<Vec<_>>())
+        };
+        let (episode, first) = told(Kind::Firing, &[(0, 1)]);
+        assert_eq!(first, [("trigger".to_owned(), episode.clone())]);
+        let (_, second) = told(Kind::Firing, &[(120_000, 1)]);
+        assert!(second.len() == 1 && second[0].1 != episode, "{second:?}");
+        let (_, ends) = told(Kind::Resolved, &[(0, 0), (120_000, 2)]);
+        assert_eq!(ends, [("resolve".to_owned(), episode.clone()), ("trigger".to_owned(), second[0].1.clone())]);
+        // What an earlier release has written says nothing of incidents; nor does what is about no lines.
+        assert_eq!(told(Kind::Resolved, &[]).1, first, "another line goes on");
+        assert_eq!(told(Kind::Test, &[]).1.len(), 2);
+        assert!(told(Kind::Revision, &[]).1.is_empty());
+    }
 }

@@ -78,6 +78,9 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
     };
     let mute = catalogue.mutes.get(&known.key).cloned().unwrap_or_default();
     let episode = state.as_ref().map_or(0, |state| state.episode);
+    let ack = mute.ack.filter(|ack| ack.episode == episode && episode != 0);
+    let alerts = || lines.iter().filter(|line| line.is_alert());
+    let has_seen = |line: &&Line| ack.as_ref().is_some_and(|ack| ack.covers(line.episode));
     let (version, file) = match &known.origin {
         Origin::Saved { version, file, .. } => (Some(*version), file.clone()),
         Origin::File(path) => (None, Some(name_of(path))),
@@ -85,8 +88,8 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
     json!({
         "id": known.key.id, "name": known.rule.name(&known.key.id), "version": version, "file": file, "state": status,
         "severity": known.rule.body.severity, "judged_through": state.and_then(|state| state.cursor).and_then(|slot| known.rule.next_slot(slot)).map(instant),
-        "episode": (episode != 0).then(|| instant(episode)), "firing": lines.iter().filter(|line| line.is_alert()).count(),
-        "flapping": lines.iter().any(|line| line.is_flapping),
-        "ack": mute.ack.filter(|ack| ack.episode == episode && episode != 0), "silence": mute.silence, "rule": known.rule.body,
+        "episode": (episode != 0).then(|| instant(episode)), "firing": alerts().count(),
+        "unacknowledged": alerts().filter(|line| !has_seen(line)).count(), "flapping": lines.iter().any(|line| line.is_flapping),
+        "ack": ack, "silence": mute.silence, "rule": known.rule.body,
     })
 }

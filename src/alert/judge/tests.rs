@@ -1,8 +1,10 @@
+mod told;
+
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::alert::machine::tests::rule;
+use crate::alert::machine::{self, tests::rule};
 use crate::alert::observe::Span;
 
 const MINUTE: i64 = 60_000;

@@ -58,27 +58,28 @@ proptest! {
     fn what_channels_know_alternates_and_ends_as_it_is(verdicts in verdicts(), muted in proptest::collection::vec(any::<bool>(), 60)) {
         let rule = rule(serde_json::json!({}));
         let mut line = Line::default();
-        let mut known = Told::Ok;
+        let (mut known, mut is_known_to_flap) = (Told::Ok, false);
         for (at, verdict) in verdicts.iter().enumerate() {
-            let changes = line.judge(&rule, *verdict, at as i64);
+            line.judge(&rule, *verdict, at as i64);
             let quiet = Quiet { is_muted: muted[at], is_acked: false };
-            match line.tell(&rule, &changes, quiet) {
+            match line.tell(&rule, quiet) {
                 Some(Telling::Fired) => {
-                    prop_assert!(!muted[at] && known == Told::Ok && line.phase == Phase::Firing);
-                    known = Told::Firing;
+                    prop_assert!(!muted[at] && (known == Told::Ok || is_known_to_flap) && line.phase == Phase::Firing);
+                    (known, is_known_to_flap) = (Told::Firing, false);
                 }
                 Some(Telling::Resolved) => {
                     prop_assert!(!muted[at] && known == Told::Firing && !line.is_alert());
-                    known = Told::Ok;
+                    (known, is_known_to_flap) = (Told::Ok, false);
                 }
                 Some(Telling::Flapping) => {
-                    prop_assert!(line.is_flapping);
-                    known = Told::Firing;
+                    prop_assert!(!muted[at] && line.is_flapping && !is_known_to_flap);
+                    (known, is_known_to_flap) = (Told::Firing, true);
                 }
                 other => prop_assert!(other.is_none()),
             }
-            if !muted[at] && !line.is_flapping {
-                prop_assert_eq!(known == Told::Firing, line.is_alert());
+            if !muted[at] {
+                prop_assert_eq!(is_known_to_flap, line.is_flapping);
+                prop_assert!(line.is_flapping || (known == Told::Firing) == line.is_alert());
             }
         }
     }
@@ -102,12 +103,60 @@ fn a_series_that_flaps_is_told_once_until_it_is_steady() {
     let mut told = Vec::new();
     for at in 0..40_i64 {
         let verdict = if at < 20 && at % 2 == 0 { Verdict::Wrong } else { Verdict::Right };
-        let changes = line.judge(&rule, verdict, at);
-        told.extend(line.tell(&rule, &changes, Quiet::default()));
+        line.judge(&rule, verdict, at);
+        told.extend(line.tell(&rule, Quiet::default()));
     }
     use Telling::{Fired, Flapping, Resolved};
     assert_eq!(told, [Fired, Resolved, Fired, Resolved, Flapping, Resolved]);
     assert!(!line.is_flapping && line.told == Told::Ok);
+}
+
+/// What is told of a line, with when, of verdicts and whether channels may be told.
+fn told_of(rule: &Rule, slots: impl IntoIterator<Item = (Verdict, bool)>) -> Vec<(usize, Telling)> {
+    let mut line = Line::default();
+    let tell = |(at, (verdict, is_muted)): (usize, (Verdict, bool))| {
+        line.judge(rule, verdict, at as i64);
+        // As the next owner reads it.
+        line = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
+        Some((at, line.tell(rule, Quiet { is_muted, is_acked: false })?))
+    };
+    slots.into_iter().enumerate().filter_map(tell).collect()
+}
+
+#[test]
+fn a_series_that_flaps_and_is_then_wrong_for_good_is_told_to_be_wrong() {
+    use Telling::{Fired, Flapping, Resolved};
+    let wrong = |at: u32| if at >= 6 || at % 2 == 0 { Verdict::Wrong } else { Verdict::Right };
+    let told = told_of(&rule(serde_json::json!({})), (0..30).map(|at| (wrong(at), false)));
+    let kinds: Vec<Telling> = told.iter().map(|(_, telling)| *telling).collect();
+    assert_eq!(kinds, [Fired, Resolved, Fired, Resolved, Flapping, Fired], "{told:?}");
+}
+
+#[test]
+fn that_a_series_flaps_is_told_once_channels_may_be_told_and_not_again() {
+    use Telling::{Flapping, Resolved};
+    let verdict = |at: u32| if at < 20 && at % 2 == 0 { Verdict::Wrong } else { Verdict::Right };
+    let slots = |muted: std::ops::Range<u32>| (0..40).map(move |at| (verdict(at), muted.contains(&at)));
+    let told = told_of(&rule(serde_json::json!({})), slots(0..10));
+    assert_eq!(told, [(10, Flapping), (29, Resolved)]);
+    // Who was told before a silence that it flaps is not told so again after it.
+    let told = told_of(&rule(serde_json::json!({})), slots(6..10));
+    assert_eq!(told.iter().filter(|(_, telling)| *telling == Flapping).count(), 1, "{told:?}");
+    let told = told_of(&rule(serde_json::json!({})), slots(0..35));
+    assert!(told.is_empty(), "it is over: {told:?}");
+}
+
+#[test]
+fn numbers_that_are_back_and_wrong_must_be_so_for_as_long_as_others() {
+    let rule = rule(serde_json::json!({"no_data": "alert", "for": 3}));
+    let (mut line, mut happened) = (Line::default(), Vec::new());
+    use Verdict::{NoData, Wrong};
+    for (at, verdict) in [NoData, NoData, NoData, Wrong, Wrong, Wrong].into_iter().enumerate() {
+        let changes = line.judge(&rule, verdict, at as i64);
+        happened.extend(changes.into_iter().map(|change| (at, change)));
+    }
+    let expected = [(0, Change::Pending), (2, Change::NoData), (3, Change::Resolved), (3, Change::Pending), (5, Change::Fired)];
+    assert_eq!((happened.as_slice(), line.phase), (&expected[..], Phase::Firing));
 }
 
 #[test]
@@ -132,8 +181,8 @@ fn nobody_is_reminded_who_has_acknowledged() {
     let told = |is_acked: bool| {
         let mut line = Line::default();
         let tell = |at| {
-            let changes = line.judge(&rule, Verdict::Wrong, at);
-            line.tell(&rule, &changes, Quiet { is_muted: false, is_acked })
+            line.judge(&rule, Verdict::Wrong, at);
+            line.tell(&rule, Quiet { is_muted: false, is_acked })
         };
         (0..7).filter_map(tell).collect::<Vec<_>>()
     };

@@ -64,10 +64,38 @@ fn the_id_is_that_of_what_it_is_about_and_of_nothing_else() {
     let others = [about.notice(Kind::Resolved, 60_000, 1), about.notice(Kind::Firing, 120_000, 1)];
     let ids: Vec<Uuid> = others.iter().map(|notice| notice.id("hook")).chain([one.id("mail")]).collect();
     assert!(!ids.contains(&one.id("hook")));
+    // A rule that was switched off and on again tells of the same slot anew, each time the same to all attempts.
+    let lives = [0, 5, 6].map(|began| Notice { began, ..one.clone() });
+    let ids: std::collections::BTreeSet<Uuid> = lives.iter().map(|notice| notice.id("hook")).collect();
+    assert_eq!(ids.len(), 3);
+    let kept: Notice = serde_json::from_str(&serde_json::to_string(&lives[1]).unwrap()).unwrap();
+    assert_eq!(kept.id("hook"), lives[1].id("hook"));
+    // What an earlier release has written is told under the id that it has there.
+    let mut earlier = serde_json::to_value(&one).unwrap();
+    earlier.as_object_mut().unwrap().remove("began");
+    assert_eq!(serde_json::from_value::<Notice>(earlier).unwrap().id("hook"), one.id("hook"));
     assert_eq!(one.url, "https://pulse.example/alerts/a?slot=1970-01-01T00%3A01%3A00Z&timezone=Asia%2FKathmandu");
     let body = one.body();
     assert!(body.contains("look") && body.contains("runbook: https://wiki.example/1") && body.contains("+05:30"), "{body}");
     assert_eq!(serde_json::from_str::<Notice>(&serde_json::to_string(&one).unwrap()).unwrap(), one);
+}
+
+#[test]
+fn the_end_of_a_rule_of_many_lines_names_as_many_as_receivers_take() {
+    let rule = rule(json!({}));
+    let about = About { project: 7, project_name: "shop", id: "a", rule: &rule, base: "" };
+    let line = |number: usize| NamedLine {
+        name: format!("{number:04}{}", "x".repeat(1_000)),
+        is_firing: true,
+        since: 0,
+        value: None,
+        reason: String::new(),
+    };
+    let goes_on = Notice { lines: (0..3_000).map(line).collect(), firing: 3_000, ..about.notice(Kind::Reminder, 60_000, 90_000) };
+    let end = goes_on.of_end("deleted").cut();
+    assert_eq!((end.lines.len(), end.unnamed, end.firing), (100, 2_900, 0));
+    // PagerDuty takes half a megabyte.
+    assert!(serde_json::to_string(&end).unwrap().len() < 200_000 && end.body().contains("and 2980 more"), "{}", end.body());
 }
 
 #[test]
@@ -83,4 +111,6 @@ fn the_end_of_a_rule_is_another_notice_than_that_of_a_line_in_the_same_slot() {
     assert_ne!(end.id("hook"), earlier.id("hook"));
     let kept: Notice = serde_json::from_str(&serde_json::to_string(&end).unwrap()).unwrap();
     assert_eq!((kept.id("hook"), kept.lines[0].is_firing), (end.id("hook"), false), "the same over restarts");
+    let judging = about.notice(Kind::Judging, 60_000, 90_000);
+    assert_eq!((judging.title(), judging.of_end("deleted").title()), ("[judging again] a".to_owned(), "[told no more] a".to_owned()));
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::evaluate::row;
+use super::evaluate::{FAILURES_TOLD, row};
 use super::{Owned, Owner, Work};
 use crate::alert::catalogue::RuleKey;
 use crate::alert::notice::{Kind, Notice};
@@ -51,6 +51,28 @@ struct Standing<'a> {
     is_open: bool,
 }
 
+/// What became of rules that waited, how many each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Became {
+    judged: usize,
+    /// They cannot be judged for another reason, of which is told rule by rule.
+    failing: usize,
+    /// They are gone, or tell others.
+    gone: usize,
+}
+
+impl Became {
+    fn in_words(self) -> String {
+        let Self { judged, failing, gone } = self;
+        if failing + gone == 0 {
+            return "what was missing is there: these are judged again".to_owned();
+        }
+        let of = [(judged, "judged again"), (failing, "not judged because asking fails"), (gone, "gone, or tell this channel no more")];
+        let of: Vec<String> = of.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+        format!("none of these waits any more: {}", of.join(", "))
+    }
+}
+
 impl Owner {
     /// Tells channels that rules wait, and that they do no more.
     pub(super) fn tell_delays(&mut self, now_ms: i64) {
@@ -72,10 +94,25 @@ impl Owner {
         }
         for listener in over {
             let Some(mut delay) = self.delays.remove(&listener) else { continue };
+            let became = self.became(&listener, &delay);
             (delay.notice.kind, delay.notice.until, delay.notice.at) = (Kind::Judging, now_ms, now_ms);
-            "what was missing is there: these are judged again".clone_into(&mut delay.notice.text);
+            (delay.notice.text, delay.notice.is_of_end) = (became.in_words(), became.judged == 0);
             self.tell_listener(&listener, &delay, String::new(), now_ms);
         }
+    }
+
+    /// What became of the rules that a channel was told of.
+    fn became(&self, (project, channel): &Listener, delay: &ToldDelay) -> Became {
+        let mut became = Became::default();
+        for id in &delay.rules {
+            let owned = self.rules.get(&RuleKey { project: *project, id: id.clone() });
+            match owned.filter(|owned| owned.known.rule.body.channels.contains(channel)) {
+                None => became.gone += 1,
+                Some(owned) if owned.state.health.failures >= FAILURES_TOLD => became.failing += 1,
+                Some(_) => became.judged += 1,
+            }
+        }
+        became
     }
 
     fn standing(&self, now_ms: i64) -> BTreeMap<Listener, Standing<'_>> {
@@ -142,5 +179,18 @@ impl Owner {
         }
         rows.extend(Outbox::rows(notice, &channels, now_ms));
         self.gather(Work { rows, state: None, notices: vec![(notice.clone(), channels)] });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_rules_that_are_gone_or_fail_it_is_not_said_that_they_are_judged() {
+        let words = |judged, failing, gone| Became { judged, failing, gone }.in_words();
+        assert_eq!(words(3, 0, 0), "what was missing is there: these are judged again");
+        assert_eq!(words(0, 0, 1), "none of these waits any more: 1 gone, or tell this channel no more");
+        assert_eq!(words(2, 1, 0), "none of these waits any more: 2 judged again, 1 not judged because asking fails");
     }
 }

@@ -20,7 +20,8 @@ pub(super) struct Missed {
 /// The slots after `cursor` that can be judged with data up to `complete_ms`, in order: the newest [`MOST_AT_ONCE`], and those that are not
 /// judged any more.
 pub(super) fn due_slots(rule: &Rule, cursor: Option<i64>, complete_ms: i64) -> (Vec<i64>, Option<Missed>) {
-    let newest = rule.closed_slot(complete_ms - rule.delay_ms());
+    // A report is due at its time of the day, not as soon as its numbers are there.
+    let newest = rule.ripe_slot(complete_ms);
     let mut missed: Option<Missed> = None;
     let mut slot = match cursor {
         Some(cursor) => rule.next_slot(cursor),
@@ -94,6 +95,18 @@ mod tests {
         let (slots, missed) = due_slots(&rule, Some(minute(-1)), minute(2_000));
         assert_eq!((slots.len(), slots.first()), (MOST_AT_ONCE, Some(&minute(500))));
         assert_eq!(missed, Some(Missed { first: 0, slots: 500 }));
+    }
+
+    #[test]
+    fn a_report_that_was_due_while_pulse_was_away_is_the_one_that_is_told_and_none_before_its_time() {
+        let daily = rule(json!({"condition": null, "resolve": null, "report_at": "09:00", "interval": "day", "evaluation_delay": "0s"}));
+        let (day, hour) = (|number: i64| number * 86_400_000, |number: i64| number * 3_600_000);
+        let told = |cursor: i64, complete_ms: i64| first_piece(&daily, due_slots(&daily, Some(cursor), complete_ms).0, 1);
+        // Away from 8:00 to 2:00: that of the day before yesterday was due, that of yesterday is not yet.
+        assert_eq!(told(day(9), day(12) + hour(2)), [day(10)]);
+        assert!(told(day(10), day(12) + hour(9) - 1).is_empty());
+        assert_eq!(told(day(10), day(12) + hour(9)), [day(11)]);
+        assert_eq!(told(day(2), day(12) + hour(2)), [day(10)], "of several the last that was due");
     }
 
     #[test]

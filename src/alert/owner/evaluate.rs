@@ -14,7 +14,6 @@ use super::{Owned, Owner, Work};
 use crate::alert::ask::{self, Asked, Unanswered};
 use crate::alert::catalogue::{KnownRule, RuleKey};
 use crate::alert::judge::{self, Judged, Occasion, Revision, RuleState, Seen};
-use crate::alert::machine::{Line, Quiet};
 use crate::alert::notice::{About, Kind, Notice};
 use crate::alert::observe::{Observed, Source, Span};
 use crate::alert::outbox::Outbox;
@@ -24,7 +23,7 @@ use crate::metrics::{self, Counter, Gauge};
 use crate::store::tables::alert_states::{AlertRow, kind};
 
 /// Failures in a row after which channels are told.
-const FAILURES_TOLD: u32 = 3;
+pub(super) const FAILURES_TOLD: u32 = 3;
 /// Pause after a failure, once for each in a row up to [`MOST_PAUSES`].
 const PAUSE: Duration = Duration::from_secs(5);
 const MOST_PAUSES: u32 = 12;
@@ -88,10 +87,10 @@ impl Evaluated {
 }
 
 /// What is said when a rule can be judged again.
-struct Again {
-    notice: Option<Notice>,
+pub(super) struct Again {
+    pub(super) notice: Option<Notice>,
     /// For its history.
-    row: Option<AlertRow>,
+    pub(super) row: Option<AlertRow>,
 }
 
 impl Owner {
@@ -112,6 +111,7 @@ impl Owner {
         self.through = if keys.is_empty() { None } else { self.parts.judging.data_through(now_ms).await };
         keys.iter().for_each(|(ripe, key)| self.note_waiting(key, *ripe, now_ms));
         self.queue = self.turns.order(keys);
+        self.tell_kept_back(now_ms);
         self.tell_delays(now_ms);
     }
 
@@ -193,12 +193,6 @@ impl Owner {
         Some(work)
     }
 
-    /// Whether channels may not be told of a rule now.
-    pub(super) fn is_muted(&self, known: &KnownRule, now_ms: i64) -> bool {
-        let silence = self.catalogue.mutes.get(&known.key).and_then(|mute| mute.silence.as_ref());
-        silence.is_some_and(|silence| silence.until > now_ms) || !known.rule.is_active(now_ms)
-    }
-
     /// Asks about the slots of a rule that are due.
     fn begin(&mut self, key: &RuleKey, through: Option<i64>, now_ms: i64) -> Option<Evaluation> {
         let owned = self.rules.get_mut(key)?;
@@ -261,14 +255,12 @@ impl Owner {
         let (key, now_ms) = (known.key.clone(), (self.parts.now_ms)());
         let last_ripe = slots.slots.last().and_then(|last| known.rule.ripe_ms(*last));
         let is_late = slots.slots.len() > 1 || last_ripe.is_some_and(|ripe| now_ms > ripe + LATE_MS);
-        let ack = self.catalogue.mutes.get(&key).and_then(|mute| mute.ack.as_ref());
-        let is_acked = ack.is_some_and(|ack| ack.episode == state.episode && ack.until > now_ms);
-        let quiet = Quiet { is_muted: self.is_muted(&known, now_ms), is_acked };
+        let quiet = self.quiet(&known, &state, now_ms);
         let failed = || Stage::Answered(Slots::default(), Err(Unanswered::of_bug()));
         let failed_key = key.clone();
         let judging = async move {
             let judging = tokio::task::spawn_blocking(move || {
-                let occasion = Occasion { slots: &slots.slots, is_late, quiet: &|_, _: &Line| quiet };
+                let occasion = Occasion { slots: &slots.slots, is_late, quiet: &quiet };
                 let judged = judge::judge(&known.rule, &mut state, &observed, &occasion);
                 Stage::Judged(slots, Box::new((state, judged)))
             });
@@ -311,7 +303,7 @@ impl Owner {
     }
 
     /// What is said when a rule can be judged again; its health is good then. That it waited, others tell for all rules at once.
-    fn judging_again(&self, known: &KnownRule, state: &mut RuleState, slot: i64) -> Again {
+    pub(super) fn judging_again(&self, known: &KnownRule, state: &mut RuleState, slot: i64) -> Again {
         let now_ms = (self.parts.now_ms)();
         let health = std::mem::take(&mut state.health);
         let waited = json!({"event": "judging", "waited_s": (now_ms - health.delayed_since) / 1_000}).to_string();
@@ -398,6 +390,8 @@ impl Owner {
             rows.push(of(kind::HISTORY, entry.slot).with(format!("change:{number:06}"), body.to_string()));
         }
         let channels = &known.rule.body.channels;
+        let began = state.since;
+        let notices: Vec<Notice> = notices.into_iter().map(|notice| Notice { began, ..notice }).collect();
         for notice in &notices {
             let said = json!({"event": "told", "kind": notice.kind, "title": notice.title(), "lines": notice.lines.len() + notice.unnamed});
             rows.push(of(kind::HISTORY, cursor).with(format!("told:{}", notice.kind.as_str()), said.to_string()));
@@ -417,7 +411,7 @@ pub(super) fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
 
 impl Owned {
     /// When the next slot may be judged; the newest one for a rule that is new.
-    fn ripe_ms(&self, now_ms: i64) -> Option<i64> {
+    pub(super) fn ripe_ms(&self, now_ms: i64) -> Option<i64> {
         let rule = &self.known.rule;
         let next = match self.state.cursor {
             Some(cursor) => rule.next_slot(cursor)?,

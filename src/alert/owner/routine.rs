@@ -75,8 +75,9 @@ impl Owner {
         let state = &owned.state;
         let mut notice = self.about(&owned.known).notice(Kind::Reminder, state.cursor.unwrap_or(now_ms), now_ms);
         notice.episode = if state.told_episode == 0 { state.episode } else { state.told_episode };
-        let told = state.lines.iter().filter(|(_, line)| line.told != Told::Ok);
-        notice.lines = told
+        let told = || state.lines.iter().filter(|(_, line)| line.told != Told::Ok);
+        notice.incidents = state.incidents(told().map(|(_, line)| line.incident));
+        notice.lines = told()
             .map(|(name, line)| NamedLine {
                 name: name.clone(),
                 is_firing: true,
@@ -92,7 +93,8 @@ impl Owner {
     /// The lines of which was told that they fire and which do. One that is over and cannot be told so is not said to go on.
     fn going_on(&self, owned: &Owned, now_ms: i64) -> Option<Notice> {
         let mut notice = self.told_of(owned, now_ms);
-        notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(Line::is_alert));
+        let goes_on = |line: &Line| line.is_alert() || (line.is_flapping && line.is_told_flapping);
+        notice.lines.retain(|named| owned.state.lines.get(&named.name).is_some_and(goes_on));
         notice.firing = notice.lines.len();
         (notice.firing > 0).then_some(notice)
     }
@@ -170,7 +172,7 @@ impl Owner {
         let now_ms = (self.parts.now_ms)();
         let failed = self.failure(owned, Kind::Judging, now_ms);
         let is_told = owned.state.lines.values().any(|line| line.told != Told::Ok);
-        is_told.then(|| self.told_of(owned, now_ms)).into_iter().chain(failed).map(|notice| notice.of_end(why)).collect()
+        is_told.then(|| self.told_of(owned, now_ms)).into_iter().chain(failed).map(|notice| notice.of_end(why).cut()).collect()
     }
 
     /// What of a rule was told and goes on.
@@ -180,7 +182,9 @@ impl Owner {
             return Vec::new();
         }
         let failed = self.failure(owned, Kind::Failed, now_ms).map(|notice| Notice { text: "this cannot be judged".to_owned(), ..notice });
-        self.going_on(owned, now_ms).into_iter().chain(failed).collect()
+        // A channel that the rule named before, within the same slot, may have been told the same.
+        let anew = |notice: Notice| Notice { began: now_ms, ..notice }.cut();
+        self.going_on(owned, now_ms).into_iter().chain(failed).map(anew).collect()
     }
 
     /// That it cannot be judged, where that was told.

@@ -1,9 +1,9 @@
 //! Every report that a rule may ask fires and resolves, live; and the lag, where nothing is loaded.
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{World, changes};
+use super::{World, ask, changes, many};
 use crate::harness::receiver::Received;
 
 const DAY_S: i64 = 86_400;
@@ -16,7 +16,7 @@ fn daily(report: &str, question: Value, more: Value) -> Value {
 }
 
 /// Lets the clock go on to noon, so that no midnight comes by itself.
-fn pass_to_noon(world: &mut World) {
+pub(super) fn pass_to_noon(world: &mut World) {
     let noon_ms = (DAY_S / 2) * 1_000;
     world.pass((noon_ms - world.now_ms()).rem_euclid(DAY_S * 1_000) / 1_000);
 }
@@ -40,6 +40,78 @@ async fn a_report_that_is_due_for_the_first_time_while_pulse_is_away_is_told_whe
     for (id, told) in [("next", vec!["report"]), ("last", vec!["report"]), ("tomorrow", vec![])] {
         world.until(id, |rule| rule["judged_through"].is_string()).await;
         assert_eq!(world.told(id).await, told, "{id}");
+    }
+
+    // Away until two in the night after the next day: the reports of today were due, those of tomorrow are so hours later.
+    let today_s = (world.now_ms() / 1_000).div_euclid(DAY_S) * DAY_S;
+    world.pulse.kill().await;
+    world.pass(36 * 3_600);
+    world.pulse.restart().await;
+    world.receiver.wait("/hook", 5).await;
+    world.put("night", &many("none", &[])).await;
+    world.judged("night").await;
+    world.leap(12 * 3_600).await;
+    world.receiver.wait("/hook", 8).await;
+    for id in ["next", "last", "tomorrow"] {
+        let told = world.hooks().into_iter().filter(|told| told.body["pulse"]["rule"] == id);
+        let slots: Vec<Value> = told.map(|told| told.body["pulse"]["slot"].clone()).collect();
+        let days = [today_s, today_s + DAY_S].map(|at| json!(jiff::Timestamp::from_second(at).unwrap().to_string()));
+        assert!(slots.ends_with(&days) && slots.len() == if id == "tomorrow" { 2 } else { 3 }, "{id}: {slots:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_day_or_an_hour_was_that_is_judged_while_nobody_may_be_told_is_told_once_somebody_may_be() {
+    let mut world = World::start("", &[]).await;
+    pass_to_noon(&mut world);
+    let question = || json!({"series": [{"event": "signup"}]});
+    let office = json!({"condition": {"above": 2}, "active": {"from": "09:00", "to": "17:00"}});
+    let short = json!({"interval": "hour", "condition": {"below": 1}, "active": {"from": "09:30", "to": "11:30"}});
+    let rules = [
+        ("day", daily("trends", question(), office)),
+        ("silenced", daily("trends", question(), json!({"condition": {"above": 2}}))),
+        ("hour", daily("trends", question(), short)),
+    ];
+    for (id, rule) in &rules {
+        world.put(id, rule).await;
+        world.until(id, |rule| rule["judged_through"].is_string()).await;
+    }
+    let silence = async |world: &World, until: &str| {
+        let asked = ask(world.http(), Method::POST, "/v1/alerts/silenced/silence", &json!({"until": until})).await;
+        assert_eq!(asked.0, StatusCode::OK, "{}", asked.1);
+    };
+    silence(&world, "2040-01-01").await;
+    world.until_read().await;
+    world.send("signup", 3).await;
+    // At five past midnight nobody is told.
+    world.leap(12 * 3_600 + 300).await;
+    for id in ["day", "silenced"] {
+        world.until(id, |rule| rule["state"] == "firing").await;
+    }
+    let midnight_s = (world.now_ms() / 1_000).div_euclid(DAY_S) * DAY_S;
+    let through = |at_s: i64| jiff::Timestamp::from_second(at_s).unwrap().to_string();
+    world.until("hour", |rule| rule["judged_through"].as_str() >= Some(&through(midnight_s))).await;
+    world.until_read().await;
+    assert!(world.hooks().is_empty(), "{:#?}", world.hooks());
+    // Hours later the silence is over, with no day of that rule being judged.
+    silence(&world, "2020-01-01").await;
+    world.receiver.wait("/hook", 1).await;
+    assert_eq!(world.told("silenced").await, ["firing"]);
+    assert!(world.told("day").await.is_empty());
+    // From nine on the day before is told, and from half past nine the hour before nine: each once.
+    world.leap(9 * 3_600).await;
+    world.receiver.wait("/hook", 2).await;
+    world.until("hour", |rule| rule["judged_through"].as_str() >= Some(&through(midnight_s + 9 * 3_600))).await;
+    assert!(world.told("hour").await.is_empty());
+    world.pass(1_800);
+    world.receiver.wait("/hook", 3).await;
+    world.until_read().await;
+    let day_s = midnight_s - DAY_S;
+    for (id, slot_s, value) in [("day", day_s, 3.0), ("silenced", day_s, 3.0), ("hour", midnight_s + 8 * 3_600, 0.0)] {
+        assert_eq!(world.told(id).await, ["firing"], "{id}");
+        let told = world.hooks().into_iter().find(|told| told.body["pulse"]["rule"] == id).unwrap();
+        assert_eq!(told.body["pulse"]["slot"], json!(through(slot_s)), "{told:#?}");
+        assert_eq!((&told.body["status"], &told.body["pulse"]["lines"][0]["value"]), (&json!("firing"), &json!(value)));
     }
 }
 

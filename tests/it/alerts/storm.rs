@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{World, ask};
+use super::{World, ask, many};
 use crate::harness::receiver::Received;
 use crate::harness::{PATIENCE, POLL};
 
@@ -86,22 +86,33 @@ async fn rules_that_wait_are_one_notice_a_channel_and_a_silence_holds_for_it_too
 
 #[tokio::test]
 async fn a_question_that_takes_too_long_is_no_failure_of_its_rule() {
-    let mut world = World::start(&rules(3, "hook"), &[]).await;
+    let more = format!("{}[channels.other]\nkind = 'webhook'\nurl = '{{url}}/other'\n", rules(3, "hook"));
+    let mut world = World::start(&more, &[]).await;
+    let mut other = many("none", &["other"]);
+    other["missed_after"] = json!("3m");
+    world.put("other", &other).await;
     world.pass(60);
-    for id in ["r0", "r1", "r2"] {
+    for id in ["r0", "r1", "r2", "other"] {
         world.judged(id).await;
     }
     world.pulse.end().await;
     // No question is answered in so short a time.
     assert!(world.pulse.restart_with(&[("PULSE__QUERY__MAX_TIME", "1us")]).await);
     world.pass(180);
-    for id in ["r0", "r1", "r2"] {
+    for id in ["r0", "r1", "r2", "other"] {
         world.until(id, |rule| rule["state"] == "delayed").await;
     }
     world.pass(240);
     let told = world.receiver.wait("/hook", 1).await;
     let text = told[0].body["pulse"]["text"].as_str().unwrap();
     assert!(text.contains("longer than allowed, so these cannot be judged: r0, r1, r2"), "{text}");
+    // Of a rule that is gone nobody hears that it is judged again, but that it is over.
+    assert_eq!(kinds(&world.receiver.wait("/other", 1).await), ["delayed"]);
+    assert_eq!(ask(world.http(), Method::DELETE, "/v1/alerts/other", &Value::Null).await.0, StatusCode::OK);
+    let told = world.receiver.wait("/other", 2).await;
+    let ends = [&told[1].body["status"], &told[1].body["pulse"]["text"]];
+    assert_eq!(ends, [&json!("resolved"), &json!("none of these waits any more: 1 gone, or tell this channel no more")]);
+    assert_eq!(told[0].body["groupKey"], told[1].body["groupKey"]);
     assert!(world.http().counter("pulse_alert_evaluations_total{outcome=\"overloaded\"}").await > 0);
     assert_eq!(world.http().counter("pulse_alert_evaluations_total{outcome=\"failed\"}").await, 0);
     let delivered = "pulse_alert_notices_total{kind=\"delayed\",channel=\"hook\",outcome=\"delivered\"}";

@@ -59,6 +59,8 @@ export interface ListedAlert {
   episode: string | null;
   /** How many of its lines fire. */
   firing: number;
+  /** How many of these nobody has acknowledged: those that came after the last acknowledgement too. */
+  unacknowledged: number;
   flapping: boolean;
   ack: Said | null;
   silence: Said | null;

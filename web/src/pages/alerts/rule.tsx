@@ -115,7 +115,7 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
   return (
     <section class="builder" aria-label="What to do">
       {episode && <p class="summary">It began {moment(episode, zone)}{alert.firing > 1 && `, in ${plural(alert.firing, "line")}`}.</p>}
-      {episode && !ack && (
+      {episode && (!ack || alert.unacknowledged > 0) && (
         <form class="step" onSubmit={submit("ack")} aria-label="Acknowledge">
           {session.value?.user ? <span class="word"><bdi>{session.value.user}</bdi></span> : <input name="by" aria-label="Who is at it" placeholder="your name" maxLength={100} />}<input name="note" aria-label="Note" placeholder="what is known" maxLength={500} />
           <select name="until" aria-label="Until when">{ACKS.map(([until, words]) => <option key={until} value={until}>{words}{until === "morning" && ` ${project_zone()}`}</option>)}</select>
@@ -123,6 +123,7 @@ function Actions({ alert, act }: { alert: ShownAlert; act(work: Promise<unknown>
         </form>
       )}
       {ack && <SaidLine what={ack.until < WITHOUT_END_MS ? `At it until ${moment(ack.until, zone)} ${zone}` : "At it"} said={ack} zone={zone} />}
+      {ack && alert.unacknowledged > 0 && <p class="summary">{plural(alert.unacknowledged, "line")} became an alert since then.</p>}
       {is_silent
         ? <div class="step"><SaidLine what={`Nobody is told until ${moment(silence.until, zone)} ${zone}`} said={silence} zone={zone} /><button type="button" onClick={() => void act(say(id, "silence", { until: new Date(Date.now() - 1_000).toISOString() }))}>Tell again</button></div>
         : (

@@ -1,0 +1,88 @@
+//! What is told of something that channels know of already: of a slot after the rule or its channels were changed, and of an alert that somebody
+//! has acknowledged when it is more lines than it was.
+
+use std::collections::BTreeSet;
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::reports::pass_to_noon;
+use super::{World, ask, many};
+use crate::harness::receiver::Received;
+
+#[tokio::test]
+async fn what_is_told_anew_of_the_same_slot_has_an_id_of_its_own() {
+    let mut world = World::start("", &[]).await;
+    // By the day, so that nothing but this changes.
+    pass_to_noon(&mut world);
+    let mut daily = many("none", &["hook"]);
+    (daily["interval"], daily["condition"]) = (json!("day"), json!({"below": 1}));
+    let change = async |world: &World, key: &str, value: Value| {
+        let mut rule = daily.clone();
+        rule[key] = value;
+        world.put("daily", &rule).await;
+    };
+    world.put("daily", &daily).await;
+    world.receiver.wait("/hook", 1).await;
+    // Switched off and on again, and the channel taken away and given back, each twice.
+    for (told, key, value, back) in [
+        (2, "disabled", json!(true), json!(false)),
+        (4, "disabled", json!(true), json!(false)),
+        (6, "channels", json!([]), json!(["hook"])),
+        (8, "channels", json!([]), json!(["hook"])),
+    ] {
+        change(&world, key, value).await;
+        world.receiver.wait("/hook", told).await;
+        change(&world, key, back).await;
+        world.receiver.wait("/hook", told + 1).await;
+    }
+    let told = world.hooks();
+    let kinds: Vec<&str> = told.iter().map(Received::kind).collect();
+    let again = ["resolved", "firing", "resolved", "firing", "resolved", "reminder", "resolved", "reminder"];
+    assert_eq!((kinds[0], &kinds[1..]), ("firing", &again[..]), "{told:#?}");
+    let of = |what: &dyn Fn(&Received) -> String| told.iter().map(what).collect::<BTreeSet<_>>().len();
+    assert_eq!(of(&|told| told.body["pulse"]["slot"].to_string()), 1, "{told:#?}");
+    assert_eq!(of(&|told| told.header("webhook-id").to_owned()), told.len(), "{told:#?}");
+}
+
+/// Three events of each of these lines, then one more minute that is judged.
+async fn pass_minute(world: &mut World, lines: &[&str]) {
+    let of = |line: &&str| vec![json!({"type": "order", "anonymousId": "ada", "properties": {"line": line}}); 3];
+    let mut batch: Vec<Value> = lines.iter().flat_map(of).collect();
+    batch.push(json!({"type": "order", "anonymousId": "ada", "properties": {"line": "other"}}));
+    assert_eq!(world.http().capture(&json!({"batch": batch})).await.0, StatusCode::OK);
+    world.http().settled().await;
+    world.begin_minute();
+    world.judged("lines").await;
+}
+
+#[tokio::test]
+async fn a_line_that_fires_after_others_were_acknowledged_is_an_incident_of_its_own_and_is_reminded_of() {
+    let pager = "[channels.pager]\nkind = 'pagerduty'\nurl = '{url}/pager'\nrouting_key = 'env:HOOK_SECRET'\n";
+    let mut world = World::start(pager, &[]).await;
+    let mut rule = many("order", &["hook", "pager"]);
+    (rule["question"]["breakdown"], rule["remind_every"]) = (json!("properties.line"), json!(2));
+    world.put("lines", &rule).await;
+    world.judged("lines").await;
+    pass_minute(&mut world, &["A"]).await;
+    world.receiver.wait("/pager", 1).await;
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/lines/ack", &json!({"by": "ada"})).await.0, StatusCode::OK);
+    world.until("lines", |rule| rule["ack"]["by"] == "ada" && rule["unacknowledged"] == 0).await;
+    world.until_read().await;
+    pass_minute(&mut world, &["A", "B"]).await;
+    world.until("lines", |rule| rule["ack"]["by"] == "ada" && rule["unacknowledged"] == 1 && rule["firing"] == 2).await;
+    pass_minute(&mut world, &["A", "B"]).await;
+    pass_minute(&mut world, &["A", "B"]).await;
+    pass_minute(&mut world, &[]).await;
+    let told = world.receiver.wait("/hook", 4).await;
+    let kinds: Vec<&str> = told.iter().map(Received::kind).collect();
+    assert_eq!(kinds, ["firing", "firing", "reminder", "resolved"], "{told:#?}");
+    let reminded: Vec<&Value> = told[2].body["pulse"]["lines"].as_array().unwrap().iter().map(|line| &line["breakdown"]).collect();
+    assert_eq!(reminded, [&told[1].body["pulse"]["lines"][0]["breakdown"]], "of the one that nobody is at");
+    let called = world.receiver.wait("/pager", 5).await;
+    let actions: Vec<&Value> = called.iter().map(|event| &event.body["event_action"]).collect();
+    assert_eq!(actions, ["trigger", "trigger", "trigger", "resolve", "resolve"], "{called:#?}");
+    let keys: Vec<&Value> = called.iter().map(|event| &event.body["dedup_key"]).collect();
+    assert_eq!((keys[0], keys[1]), (keys[3], keys[2]), "{called:#?}");
+    assert!(keys[0] != keys[1] && keys[4] == keys[1], "{called:#?}");
+}
