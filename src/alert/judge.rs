@@ -340,12 +340,16 @@ impl Behind<'_> {
 /// thing.
 fn beyond(rule: &Rule, absent: Option<f64>, least: f64) -> Sighting {
     let is_count = absent.is_some() && !matches!(rule.body.reduce, Reduce::Change(_) | Reduce::Anomaly);
-    let same = Some(verdict(rule, 0.0)).filter(|nothing| is_count && *nothing == verdict(rule, least));
+    let same = rule.side_between(0.0, least).filter(|_| is_count).map(verdict_of);
     Sighting { value: None, verdict: same.unwrap_or(Verdict::Unjudged), reason: "not among the largest".to_owned(), expected: None }
 }
 
 fn verdict(rule: &Rule, value: f64) -> Verdict {
-    match rule.side(value) {
+    verdict_of(rule.side(value))
+}
+
+const fn verdict_of(side: Side) -> Verdict {
+    match side {
         Side::Wrong => Verdict::Wrong,
         Side::Between => Verdict::Between,
         Side::Right => Verdict::Right,
@@ -457,13 +461,15 @@ impl RuleState {
     }
 }
 
-/// Judges slots again that were judged before; what is another verdict now. `recent` is what was seen then, and is what is seen now.
+/// Judges slots again that were judged before; what is another verdict now. `recent` is what was seen then, and is what is seen now. Lines
+/// beyond an answer that has the largest only stay as they were: those of many slots are others than those of one.
 pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed: &Observed) -> Vec<Revision> {
     let mut revisions = Vec::new();
     for (slot, lines) in recent {
         let window = rule.window(*slot);
         let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
-        for name in names {
+        let is_answered = |name: &String| observed.least.is_none() || observed.lines.contains_key(name);
+        for name in names.into_iter().filter(is_answered) {
             let is = see(rule, &state.alarmed, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new(), expected: None };
             let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);

@@ -416,6 +416,19 @@ impl Rule {
         }
     }
 
+    /// What every number between two is, if that is one thing: of what must not be outside, the right ones lie between two kinds of wrong.
+    pub(crate) fn side_between(&self, one: f64, other: f64) -> Option<Side> {
+        let side = self.side(one);
+        let is_beyond_middle = match self.condition {
+            Condition::Outside([low, high]) if side != Side::Right => {
+                let middle = f64::midpoint(low, high);
+                (one < middle) != (other < middle)
+            }
+            _ => false,
+        };
+        (side == self.side(other) && !is_beyond_middle).then_some(side)
+    }
+
     /// Changes with what is asked: states of another question mean nothing.
     pub(crate) fn fingerprint(&self) -> u64 {
         let RuleBody { report, question, line, at, timezone, interval, reduce, .. } = &self.body;
