@@ -12,6 +12,7 @@ mod live;
 mod reports;
 mod storm;
 mod targets;
+mod wide;
 
 use std::path::Path;
 
