@@ -2,6 +2,7 @@
 //!
 //! The project comes from the read key. What a file says can be read and tried here, not changed. No secret is shown.
 
+mod history;
 mod shown;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::http::of_file::written_for;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
 use crate::query::{ErrorClass, QueryError, dry_run, of_file};
-use crate::store::tables::alert_states::{self, Newest, Stored, kind};
+use crate::store::tables::alert_states::{self, Stored, kind};
 use crate::store::tables::saved::{By, Shelf};
 
 const ALERTS: &str = "/v1/alerts";
@@ -147,7 +148,7 @@ impl AlertApi {
             (Asked::Rule(id), Method::PUT) => asking.put_rule(&id, &body, expected).await?,
             (Asked::Rule(id), _) => asking.delete(RULES, &id, expected).await?,
             (Asked::Of(id, "test"), _) => asking.test(&id, &body).await?,
-            (Asked::History(id), _) => asking.history(&id, &query).await?,
+            (Asked::History(id), _) => return Ok(json_response(StatusCode::OK, asking.history(&id, &query).await?)),
             (Asked::Of(id, what), _) => asking.note(&id, what == "ack", &body).await?,
             (Asked::Channels, _) => asking.channels().await?,
             (Asked::Channel(id), Method::GET) => asking.channel(&id).await?,
@@ -309,36 +310,6 @@ impl Asking<'_> {
         };
         let span = Span { from_ms: time(&asked, "from", TESTED, now_ms)?, until_ms: time(&asked, "to", "now", now_ms)? };
         Ok(backtest(&self.parts.queries, &known, span, now_ms).await?.to_json())
-    }
-
-    async fn history(&self, id: &str, query: &str) -> Result<Value, QueryError> {
-        let known = self.known(id).await?.0;
-        let (mut limit, mut before) = (100, i64::MAX / 1_000_000);
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let wrong = || QueryError::invalid("invalid_parameter", format!("`{key}` is `{}`", super::rule::short(&value)));
-            match &*key {
-                "limit" => limit = value.parse().map_err(|_| wrong())?,
-                "before" => before = crate::query::instant(&value, (self.parts.now_ms)()).ok_or_else(wrong)?,
-                _ => return Err(wrong()),
-            }
-        }
-        let of = |kind| Newest { kind, project: known.key.project, rule: &known.key.id, before, limit };
-        let rows = async |kind| {
-            let rows = alert_states::newest(&self.parts.store, of(kind)).await;
-            rows.map_err(|problem| QueryError::of_store(problem.class()))
-        };
-        let show = |row: &Stored| {
-            let mut shown: Map<String, Value> = serde_json::from_str(&row.body).unwrap_or_default();
-            shown.insert("slot".to_owned(), instant(row.slot).into());
-            shown.insert("at".to_owned(), instant(row.at).into());
-            Value::Object(shown)
-        };
-        let (history, slots) = (rows(kind::HISTORY).await?, rows(kind::SLOT).await?);
-        let slots = slots.iter().map(|row| {
-            let seen: Value = serde_json::from_str(&row.body).unwrap_or_default();
-            json!({"slot": instant(row.slot), "at": instant(row.at), "seen": seen})
-        });
-        Ok(json!({"history": history.iter().map(show).collect::<Vec<_>>(), "slots": slots.collect::<Vec<_>>()}))
     }
 
     /// Says that somebody knows of an alert, or that nobody is to be told.

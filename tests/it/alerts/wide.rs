@@ -8,7 +8,7 @@ use crate::harness::{PATIENCE, POLL};
 
 /// So many events of a plan, of an amount each.
 fn of_plan(plan: &str, number: usize, amount: u32) -> Vec<Value> {
-    let event = |who: usize| json!({"type": "buy", "anonymousId": format!("{plan}{who}"), "properties": {"plan": plan, "amount": amount}});
+    let event = |who: usize| json!({"type": "buy", "anonymousId": format!("v{who}"), "properties": {"plan": plan, "amount": amount}});
     (0..number).map(event).collect()
 }
 
@@ -75,4 +75,41 @@ async fn what_is_behind_the_highest_averages_is_counted_though_others_come_more_
     ratio["question"] = json!({"series": [average, {"event": "buy"}], "formula": "A/B", "breakdown": "properties.plan"});
     ratio["condition"] = json!({"above": 10});
     assert_eq!(fired(&ratio).await.iter().map(|(line, _)| line).collect::<Vec<_>>(), ["\"few\""]);
+}
+
+#[tokio::test]
+async fn the_history_of_a_wide_rule_is_read_page_by_page_and_each_is_bounded() {
+    const MINUTES: usize = 10;
+    let mut world = World::start("", &[]).await;
+    let mut rule = many("buy", &[]);
+    rule["question"]["breakdown"] = json!("properties.plan");
+    rule["max_groups"] = json!(500);
+    world.put("plans", &rule).await;
+    world.judged("plans").await;
+    let long = |plan: usize| format!("{plan}{}", "x".repeat(800));
+    for first in (0..500).step_by(100) {
+        send(&world, (first..first + 100).flat_map(|plan| of_plan(&long(plan), 1, 1)).collect()).await;
+    }
+    world.pass(60);
+    world.judged("plans").await;
+    world.pass(60 * MINUTES as i64);
+    world.judged("plans").await;
+    let page = async |before: &str| {
+        let path = format!("/v1/alerts/plans/history?limit=1000&before={before}");
+        let text = world.http().text(&path).await;
+        assert!(text.len() < 5 << 20, "{} bytes", text.len());
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let (mut seen, mut pages, mut before) = (Vec::new(), 0, "now".to_owned());
+    loop {
+        let history = page(&before).await;
+        seen.extend(history["slots"].as_array().unwrap().iter().map(|slot| slot["slot"].as_str().unwrap().to_owned()));
+        pages += 1;
+        match history["next"]["slots"].as_str() {
+            Some(next) => before = next.to_owned(),
+            None => break,
+        }
+    }
+    assert!(pages > 1 && seen.len() > MINUTES, "{} slots on {pages} pages", seen.len());
+    assert!(seen.is_sorted_by(|newer, older| newer > older), "each once, the newest first: {seen:?}");
 }
