@@ -381,7 +381,7 @@ impl Asking<'_> {
             let code = if problem.starts_with("url:") { "webhook_url_forbidden" } else { "invalid_channel" };
             QueryError::invalid(code, problem)
         };
-        NamedChannel::open(id, &written, &self.parts.trust).map_err(refused)?;
+        NamedChannel::open(id, &written, &self.parts.trust).and_then(|_| NamedChannel::check_saved(&written)).map_err(refused)?;
         let body = Value::Object(written).to_string();
         let version = saving::put(&self.parts.store, self.write(CHANNELS, id, Written { body: &body, expected })).await?;
         Ok(json!({"id": id, "version": version}))

@@ -34,6 +34,16 @@ fn a_heartbeat_of_no_time_is_none() {
 }
 
 #[test]
+fn who_has_a_key_alone_has_no_heartbeat_each_second() {
+    for (heartbeat, is_taken, seconds) in [("0s", true, 0), ("1s", false, 30), ("29s", false, 30), ("30s", true, 30), ("1m", true, 60)] {
+        let written = json!({"kind": "slack", "url": "https://a.example/", "heartbeat": heartbeat});
+        assert_eq!(NamedChannel::check_saved(written.as_object().unwrap()).is_ok(), is_taken, "{heartbeat}");
+        // What was saved before it was refused stays a channel.
+        assert_eq!(opened(written, &Trust::Key(Arc::default())).unwrap().heartbeat_s, seconds, "{heartbeat}");
+    }
+}
+
+#[test]
 fn a_secret_that_is_exchanged_makes_another_channel() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
