@@ -213,7 +213,7 @@ impl Files {
                 let (true, Value::Object(written)) = (is_id(&id), written) else { return Err(format!("`{place}` is no section")) };
                 match section.as_str() {
                     "alerts" => self.add_rule(path, id, written).map_err(|problem| format!("{place}.{problem}"))?,
-                    "channels" => self.add_channel(path, &id, &written).map_err(|problem| format!("{place}.{problem}"))?,
+                    "channels" => self.add_channel(&WrittenFile { path, text: &text }, &id, &written).map_err(|problem| format!("{place}.{problem}"))?,
                     _ => return Err(format!("unknown section `{section}`: expected alerts or channels")),
                 }
             }
@@ -245,15 +245,22 @@ impl Files {
         known.rule.body.channels.iter().filter(|id| !is_said(id)).cloned().collect()
     }
 
-    fn add_channel(&mut self, path: &Path, id: &str, written: &Map<String, Value>) -> Result<(), String> {
+    fn add_channel(&mut self, file: &WrittenFile<'_>, id: &str, written: &Map<String, Value>) -> Result<(), String> {
         self.secrets.extend(channel::secret_files(written));
-        let channel = NamedChannel { file: Some(name_of(path)), ..NamedChannel::open(id, written, &Trust::Operator)? };
+        let opened = NamedChannel::open(id, written, &Trust::Operator)?.written_as(file.text.as_bytes());
+        let channel = NamedChannel { file: Some(name_of(file.path)), ..opened };
         if self.channels.iter().any(|known| known.id == channel.id && known.project == channel.project) {
             return Err("it is there twice".to_owned());
         }
         self.channels.push(channel);
         Ok(())
     }
+}
+
+/// A file with what it says.
+struct WrittenFile<'a> {
+    path: &'a Path,
+    text: &'a str,
 }
 
 /// The `*.toml` of a folder.
@@ -342,6 +349,7 @@ impl Catalogue {
         match NamedChannel::open(&saved.name, &written, trust) {
             Ok(channel) => {
                 let as_saved = Some(SavedChannel { file, ..SavedChannel::new(saved.version, &written) });
+                let channel = channel.written_as(&saved.version.to_le_bytes());
                 self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
             }
             Err(problem) if is_news(CHANNELS, project, saved) => {

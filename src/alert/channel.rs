@@ -107,7 +107,7 @@ pub(crate) struct NamedChannel {
     pub(crate) file: Option<String>,
     /// How often it is told that pulse is alive, in seconds; 0 for never.
     pub(crate) heartbeat_s: u64,
-    /// Changes with what is written about it, and with its secrets.
+    /// Changes with what is written about it, with its secrets, and each time it is written ([`Self::written_as`]).
     pub(crate) fingerprint: u64,
     /// How it was saved, if it was.
     pub(crate) saved: Option<SavedChannel>,
@@ -148,6 +148,11 @@ impl NamedChannel {
             saved: None,
             channel: Arc::from(open(&settings)?),
         })
+    }
+
+    /// With what differs each time it is written, whatever it says: one that is written anew is another one.
+    pub(crate) fn written_as(self, mark: &[u8]) -> Self {
+        Self { fingerprint: xxhash_rust::xxh3::xxh3_64_with_seed(mark, self.fingerprint), ..self }
     }
 
     /// Checks what is refused where a channel is saved, and was not always.

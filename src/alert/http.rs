@@ -13,7 +13,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use self::shown::{ShownDeliveries, shown, shown_channel};
+use self::shown::{ShownDeliveries, is_switched_off, shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
@@ -396,13 +396,15 @@ impl Asking<'_> {
         let mut notice = Notice::about_pulse(Kind::Test, now_ms);
         notice.project = self.project().0;
         let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
+        let is_off = is_switched_off(channel, &self.gone().await?);
         let (outcome, why) = match channel.channel.tell(&delivery).await {
+            Sent::Done if is_off => ("delivered", "it answered 410 before: alerts are not told to it until it is written anew".to_owned()),
             Sent::Done => ("delivered", String::new()),
             Sent::Later { why, .. } => ("failed", why),
             Sent::Gone => ("gone", "the receiver answers 410".to_owned()),
             Sent::Never(why) => ("refused", why),
         };
-        Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id}))
+        Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id, "switched_off": is_off}))
     }
 }
 

@@ -97,6 +97,21 @@ fn a_channel_of_a_file_is_that_of_the_file_whatever_is_saved_under_its_name() {
 }
 
 #[test]
+fn a_channel_that_is_written_anew_is_another_one_though_it_says_the_same() {
+    let text = "[channels.ops]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n";
+    let of_file = |text: &str| read(text).unwrap().channels[0].fingerprint;
+    assert_eq!(of_file(text), of_file(text));
+    assert_ne!(of_file(text), of_file(&format!("# it is mended\n{text}")));
+    let saved = |version| {
+        let body = serde_json::json!({"kind": "webhook", "url": "http://127.0.0.1:1/"}).to_string();
+        let all = [(CHANNELS.to_owned(), ProjectId(7), Saved { name: "ops".to_owned(), version, body })];
+        Catalogue::of(&Files::default(), &all, &Trust::Operator, &Catalogue::default()).channels[0].fingerprint
+    };
+    // Versions are counted over deletions.
+    assert!(saved(1) == saved(1) && saved(1) != saved(3));
+}
+
+#[test]
 fn what_is_known_in_its_version_is_not_read_again() {
     let saved = |kind: &str, name: &str, version, body: Value| {
         (kind.to_owned(), ProjectId(7), Saved { name: name.to_owned(), version, body: body.to_string() })
