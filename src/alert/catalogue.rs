@@ -213,7 +213,9 @@ impl Files {
                 let (true, Value::Object(written)) = (is_id(&id), written) else { return Err(format!("`{place}` is no section")) };
                 match section.as_str() {
                     "alerts" => self.add_rule(path, id, written).map_err(|problem| format!("{place}.{problem}"))?,
-                    "channels" => self.add_channel(&WrittenFile { path, text: &text }, &id, &written).map_err(|problem| format!("{place}.{problem}"))?,
+                    "channels" => self
+                        .add_channel(&WrittenFile { path, text: &text }, &id, &written)
+                        .map_err(|problem| format!("{place}.{problem}"))?,
                     _ => return Err(format!("unknown section `{section}`: expected alerts or channels")),
                 }
             }

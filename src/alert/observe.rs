@@ -5,6 +5,7 @@
 
 mod checks;
 mod lines;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -71,11 +71,8 @@ impl Asking<'_> {
         };
         let (history, slots) = (page(kind::HISTORY).await?, page(kind::SLOT).await?);
         let next = Next::of(&history, &slots);
-        let shown = History {
-            history: history.rows.iter().map(happened).collect(),
-            slots: slots.rows.into_iter().map(seen).collect(),
-            next,
-        };
+        let shown =
+            History { history: history.rows.iter().map(happened).collect(), slots: slots.rows.into_iter().map(seen).collect(), next };
         serde_json::to_vec(&shown).map_err(|_| QueryError::internal("the history cannot be shown"))
     }
 }
