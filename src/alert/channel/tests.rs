@@ -16,6 +16,15 @@ fn a_channel_that_is_misspelt_is_refused_by_key() {
         (json!({"kind": "webhook", "url": "https://a.example/", "secret": "file:/nowhere"}), "secret: /nowhere"),
         (json!({"kind": "template", "url": "https://a.example/", "template": "{{ x"}), "template:"),
         (json!({"kind": "email", "url": "smtp://a.example", "from": "x", "to": []}), "from: `x`"),
+        (
+            json!({"kind": "email", "url": "smtp://a.example", "user": "x", "from": "a@b.example", "to": "a@b.example"}),
+            "password: it is missing",
+        ),
+        (
+            json!({"kind": "email", "url": "smtp://a.example", "password": "env:PATH", "from": "a@b.example", "to": "a@b.example"}),
+            "user: it is",
+        ),
+        (json!({"kind": "email", "url": "smtps://x@a.example", "from": "a@b.example", "to": "a@b.example"}), "url: a user without"),
         (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "often"}), "heartbeat:"),
         (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "1ms"}), "heartbeat: `1ms`"),
     ] {
