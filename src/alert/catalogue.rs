@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::{self, NamedChannel, SavedChannel};
-use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, SavedRule, is_id};
+use super::rule::{DEFAULT_PROJECT, LEAST_MISSED, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::clock;
@@ -399,7 +399,9 @@ pub(crate) fn known_rule(key: &RuleKey, saved: &Saved) -> Option<KnownRule> {
 impl KnownRule {
     /// What was written, if it is of this release.
     pub(crate) fn of(key: &RuleKey, written: SavedRule, origin: Origin) -> Option<Self> {
-        let rule = written.rule.check().ok()?;
+        // As it was saved before less was refused.
+        let missed_after = written.rule.missed_after.max(LEAST_MISSED);
+        let rule = RuleBody { missed_after, ..written.rule }.check().ok()?;
         Some(Self { key: key.clone(), project_name: written.project, rule, origin })
     }
 

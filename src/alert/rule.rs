@@ -15,6 +15,8 @@ pub use self::body::RuleBody;
 pub(crate) use self::body::{Active, Against, Condition, NoData, Reduce, Severity};
 use crate::query::Interval;
 
+/// The least `missed_after`: data is never there the moment that a slot is over.
+pub(crate) const LEAST_MISSED: Duration = Duration::from_secs(1);
 /// Most of each list of a rule, and the longest text in one.
 const MOST_LABELS: usize = 32;
 const MOST_TEXT: usize = 2_000;
@@ -264,6 +266,9 @@ impl RuleBody {
         let spans = [("keep_firing_for", self.keep_firing_for, MOST_SLOTS), ("remind_every", self.remind_every, 100 * MOST_SLOTS)];
         if let Some((field, slots, most)) = spans.into_iter().find(|(_, slots, most)| slots > most) {
             return wrong(field, format!("{slots} slots are more than {most}"));
+        }
+        if self.missed_after < LEAST_MISSED {
+            return wrong("missed_after", format!("{:?} is shorter than {LEAST_MISSED:?}", self.missed_after));
         }
         let day = Duration::from_secs(86_400);
         let spans = [("evaluation_delay", self.evaluation_delay, day), ("missed_after", self.missed_after, 7 * day)];

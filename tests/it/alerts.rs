@@ -419,6 +419,7 @@ async fn what_is_no_rule_is_refused_by_field_and_value() {
         (json!({"name": "a\r\nb"}), "name:"),
         (json!({"channels": ["nowhere"]}), "channels: there is no channel `nowhere`"),
         (json!({"reduce": "anomaly"}), "reduce:"),
+        (json!({"missed_after": "0s"}), "missed_after: 0ns"),
     ] {
         let (status, message) = refused("/v1/alerts/a", change).await;
         assert!(status == 400 && message.contains(expected), "{status} {message}, not {expected}");

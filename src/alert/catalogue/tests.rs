@@ -112,6 +112,22 @@ fn a_channel_that_is_written_anew_is_another_one_though_it_says_the_same() {
 }
 
 #[test]
+fn a_rule_that_was_saved_before_it_was_refused_is_still_judged() {
+    let saved = |missed_after: &str| {
+        let body = serde_json::json!({
+            "report": "trends", "question": {"series": [{}]}, "condition": {"above": 1}, "missed_after": missed_after,
+        });
+        serde_json::from_value::<SavedRule>(serde_json::json!({"project": "shop", "rule": body})).unwrap()
+    };
+    assert_eq!(saved("0s").rule.check().unwrap_err().field, "missed_after");
+    let key = RuleKey { project: 7, id: "a".to_owned() };
+    for (written, missed_after) in [("0s", 1), ("1s", 1), ("10m", 600)] {
+        let known = KnownRule::of(&key, saved(written), Origin::UNSAVED).unwrap();
+        assert_eq!(known.rule.body.missed_after, Duration::from_secs(missed_after));
+    }
+}
+
+#[test]
 fn what_is_known_in_its_version_is_not_read_again() {
     let saved = |kind: &str, name: &str, version, body: Value| {
         (kind.to_owned(), ProjectId(7), Saved { name: name.to_owned(), version, body: body.to_string() })
