@@ -4,12 +4,13 @@
 //! outage, tell channels once, of how it stands at the end. Late events change verdicts of the past ([`revise`]), never states.
 //! Bounds: [`MOST_LINES`] lines of a rule beside those that are answered, whatever values come and go.
 
+mod unusual;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
+use self::unusual::unusual;
 use super::machine::{self, Change, Line, Quiet, Telling, Vanished, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, SavedRule, Side};
@@ -298,7 +299,7 @@ fn see(rule: &Rule, alarmed: &BTreeSet<i64>, series: Option<&Series>, at: At<'_>
                 _ => (None, String::new()),
             }
         }
-        Reduce::Anomaly => return unusual(rule, alarmed, at, number),
+        Reduce::Anomaly => return unusual(alarmed, behind, at, number),
     };
     match value.filter(|value| value.is_finite()) {
         None => sighting(None, Verdict::NoData, String::new()),
@@ -360,47 +361,6 @@ const fn verdict_of(side: Side) -> Verdict {
 fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>> {
     let values: Vec<f64> = slots.iter().filter_map(|slot| number(*slot)).collect();
     (!values.is_empty()).then_some(values)
-}
-
-fn unusual(rule: &Rule, alarmed: &BTreeSet<i64>, At { slot, observed, .. }: At<'_>, number: impl Fn(i64) -> Option<f64>) -> Sighting {
-    let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned(), expected: None };
-    let (mut values, mut of_week, mut marks) = (Vec::new(), Vec::new(), Vec::new());
-    let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
-    let mut at = Some(first);
-    while let Some(hour) = at.filter(|hour| *hour <= slot) {
-        if let Some(value) = number(hour).filter(|value| *value > 0.0 || !values.is_empty()) {
-            // History begins with the first event.
-            values.push(value);
-            of_week.push(hour_of_week(rule, hour));
-            marks.push(match () {
-                () if observed.unusual.contains(&hour) => Mark::Noted,
-                () if alarmed.contains(&hour) => Mark::Alarmed,
-                () => Mark::Usual,
-            });
-        }
-        at = rule.next_slot(hour);
-    }
-    match anomaly::score(Hours { values: &values, of_week: &of_week, marks: &marks, tuning: TUNING }) {
-        Scored::Learning => unjudged("learning"),
-        Scored::Known(score) => {
-            let hours = if score.width > 1 { format!(" in {} hours", score.width) } else { String::new() };
-            let reason =
-                format!("{:.0}{hours}, expected {:.0} ± {:.0} for {}", score.value, score.expected, score.deviation, weekday(rule, slot));
-            let Score { sigmas, value, expected, deviation, width: hours } = score;
-            let expected = Some(Expectation { hours, value, expected, deviation });
-            Sighting { value: Some(sigmas), verdict: verdict(rule, sigmas), reason, expected }
-        }
-    }
-}
-
-fn hour_of_week(rule: &Rule, slot: i64) -> u8 {
-    let at = Timestamp::from_millisecond(slot).unwrap_or_default().to_zoned_datetime(rule.zone.clone());
-    at.weekday().to_monday_zero_offset() as u8 * 24 + at.hour() as u8
-}
-
-fn weekday(rule: &Rule, slot: i64) -> String {
-    let at = Timestamp::from_millisecond(slot).unwrap_or_default().to_zoned_datetime(rule.zone.clone());
-    at.strftime("%A %H:%M").to_string()
 }
 
 impl RuleState {

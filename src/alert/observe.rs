@@ -5,6 +5,7 @@
 
 mod checks;
 mod lines;
+mod ratio;
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +163,7 @@ impl Rule {
     /// The request for how much is behind each number, where the answer does not say it. It has the same lines: of a breakdown the values
     /// with the highest average are not those with the most events.
     pub(crate) fn count_question(&self, span: Span) -> Option<Value> {
-        if self.body.min_count <= 0.0 {
+        if !self.needs_counts() {
             return None;
         }
         let mut question = self.question(span);
@@ -194,7 +195,7 @@ impl Rule {
 
     /// Whether how much is behind the numbers of several lines is asked by a question of its own.
     fn counts_apart(&self) -> bool {
-        self.body.min_count > 0.0 && self.body.report == "trends" && self.has_breakdown()
+        self.needs_counts() && self.body.report == "trends" && self.has_breakdown()
     }
 
     /// The series of trends whose largest values are the lines.
