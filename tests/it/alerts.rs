@@ -12,6 +12,7 @@ mod live;
 mod reports;
 mod storm;
 mod targets;
+mod unusual;
 mod wide;
 
 use std::path::Path;
