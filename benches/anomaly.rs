@@ -11,7 +11,7 @@ mod alert {
 
 use std::process::Command;
 
-use alert::anomaly::simulated::{Detector, Random, Shape, fires, noisy, usual};
+use alert::anomaly::simulated::{Detector, Random, Shape, Window, fires, noisy, usual};
 use alert::anomaly::{Hours, Mark, Scored, TUNING, Tuning, score};
 
 const WEEK: usize = 168;
@@ -32,8 +32,8 @@ struct Ours {
 const SHIPPED: Ours = Ours { tuning: TUNING, sigmas: 3.0 };
 
 impl Detector for Ours {
-    fn is_wrong(&self, values: &[f64], of_week: &[u8], marks: &[Mark]) -> bool {
-        matches!(score(Hours { values, of_week, marks, tuning: self.tuning }), Scored::Known(score) if score.sigmas.abs() > self.sigmas)
+    fn is_wrong(&self, Window { values, of_week, marks, .. }: Window<'_>) -> bool {
+        matches!(score(Hours { values, whole: &[], of_week, marks, tuning: self.tuning }), Scored::Known(score) if score.sigmas.abs() > self.sigmas)
     }
 }
 
@@ -41,7 +41,7 @@ impl Detector for Ours {
 struct Differences;
 
 impl Detector for Differences {
-    fn is_wrong(&self, values: &[f64], _: &[u8], _: &[Mark]) -> bool {
+    fn is_wrong(&self, Window { values, .. }: Window<'_>) -> bool {
         let last = values.len() - 1;
         let Some(first) = last.checked_sub(3 * WEEK).filter(|first| *first >= WEEK) else { return false };
         let difference = |at: usize| values[at] - values[at - WEEK];
@@ -56,7 +56,7 @@ impl Detector for Differences {
 struct SameHour;
 
 impl Detector for SameHour {
-    fn is_wrong(&self, values: &[f64], _: &[u8], _: &[Mark]) -> bool {
+    fn is_wrong(&self, Window { values, .. }: Window<'_>) -> bool {
         let last = values.len() - 1;
         let median = |mut of: Vec<f64>| {
             of.sort_by(f64::total_cmp);
@@ -189,7 +189,11 @@ fn main() {
         judge(name, &SHIPPED, 2, &(0..4 * each).map(|_| noisy(&mut random, shape)).collect::<Vec<_>>());
     }
     let log = hours_of_log();
-    let learning = (0..log.len()).filter(|at| !SHIPPED.is_wrong(&log[..=*at], &vec![0; at + 1], &vec![Mark::Usual; at + 1])).count();
+    let learning = (0..log.len())
+        .filter(|at| {
+            !SHIPPED.is_wrong(Window { first: 0, values: &log[..=*at], of_week: &vec![0; at + 1], marks: &vec![Mark::Usual; at + 1] })
+        })
+        .count();
     let mut random = Random(SEED);
     let name = format!("hours of the access log ({} of {} alone: learning)", learning, log.len());
     judge(&name, &SHIPPED, 2, &(0..4 * each).map(|_| like(&log, &mut random)).collect::<Vec<_>>());

@@ -25,6 +25,7 @@ mod notice;
 mod observe;
 mod outbox;
 mod owner;
+mod repeats;
 mod rule;
 mod saving;
 mod target;

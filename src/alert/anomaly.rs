@@ -5,6 +5,8 @@
 //! least 3 %. Where fewer than 30 events are expected, hours are taken together. Hours that were alarmed about are in no baseline; they
 //! are in the level again once they are half of the last day, so that what stays is the new normal after a day. Hours that somebody has
 //! noted as not as ever are in neither: the level is then of the hours before them.
+//! A ratio of counts is judged as the count above the line, of which is expected what the same hours had for each below it: six of eight are
+//! no fall from six hundred of eight hundred, and few below it widen the hours as few events do.
 //! May go wrong: with less than three weeks of history nothing is said ([`Scored::Learning`]).
 
 /// Hours of a week.
@@ -38,8 +40,10 @@ pub(crate) const TUNING: Tuning = Tuning { weeks: 6, level: DAY, least_spread: 0
 /// What is known of the hours up to the one that is judged, which is the last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hours<'a> {
-    /// Their numbers.
+    /// Their numbers; of a ratio the counts above the line.
     pub(crate) values: &'a [f64],
+    /// Of a ratio the counts below the line; else none.
+    pub(crate) whole: &'a [f64],
     /// Which hour of the week each is, by the local clock.
     pub(crate) of_week: &'a [u8],
     pub(crate) marks: &'a [Mark],
@@ -70,7 +74,7 @@ pub(crate) enum Scored {
 pub(crate) struct Score {
     /// Standard deviations from what is expected.
     pub(crate) sigmas: f64,
-    /// What was there, and what is expected, of `width` hours.
+    /// What was there, and what is expected, of `width` hours; of a ratio for each below the line, as the deviation is.
     pub(crate) value: f64,
     pub(crate) expected: f64,
     /// One standard deviation.
@@ -81,7 +85,7 @@ pub(crate) struct Score {
 /// Judges the last of `hours`.
 pub(crate) fn score(hours: Hours<'_>) -> Scored {
     let Some(last) = hours.values.len().checked_sub(1).filter(|last| *last >= LEAST_HISTORY) else { return Scored::Learning };
-    let baseline: Vec<Option<f64>> = (last.saturating_sub(LEAST_HISTORY)..=last).map(|at| hours.median(at)).collect();
+    let baseline: Vec<Option<f64>> = (last.saturating_sub(LEAST_HISTORY)..=last).map(|at| hours.baseline(at)).collect();
     let begins = last.saturating_sub(LEAST_HISTORY);
     let of = |at: usize| baseline.get(at.wrapping_sub(begins)).copied().flatten();
     let Some(level) = hours.level(last, of) else { return Scored::Learning };
@@ -92,17 +96,23 @@ pub(crate) fn score(hours: Hours<'_>) -> Scored {
         if expected < hours.tuning.least_expected && width < DAY {
             continue;
         }
-        let value: f64 = hours.values.get(span).unwrap_or_default().iter().sum();
+        let value: f64 = hours.values.get(span.clone()).unwrap_or_default().iter().sum();
+        let whole: f64 = hours.whole.get(span).map_or(1.0, |whole| whole.iter().sum());
+        if whole <= 0.0 {
+            return Scored::Learning;
+        }
         // Nothing is expected: one event is one deviation.
         let deviation = (expected + (spread * expected).powi(2)).sqrt().max(1.0);
-        return Scored::Known(Score { sigmas: (value - expected) / deviation, value, expected, deviation, width });
+        let sigmas = (value - expected) / deviation;
+        return Scored::Known(Score { sigmas, value: value / whole, expected: expected / whole, deviation: deviation / whole, width });
     }
     Scored::Learning
 }
 
 impl Hours<'_> {
-    /// The median of the same hour of the weeks before and, for hours of the past, after; none where there is no such hour.
-    fn median(self, at: usize) -> Option<f64> {
+    /// What the same hour of the weeks before and, for hours of the past, after lets expect: their median, or of a ratio what they had together,
+    /// for each below the line of `at`, since a median of few of few is nothing. None where there is no such hour.
+    fn baseline(self, at: usize) -> Option<f64> {
         let hour = self.of_week.get(at)?;
         let last = self.values.len() - 1;
         // By the local clock the same hour is a week away, give or take the hour by which clocks are moved.
@@ -112,9 +122,13 @@ impl Hours<'_> {
         };
         let is_same = |same: &usize| self.of_week.get(*same) == Some(hour) && *same != at && self.is_usual(*same);
         let around = |same: usize| [same, same.saturating_sub(1), same + 1].into_iter().find(|same| is_same(same));
-        let mut values: Vec<f64> =
-            (1..=self.weeks(last)).flat_map(near).filter_map(around).filter_map(|same| self.values.get(same).copied()).collect();
-        median(&mut values)
+        let same = (1..=self.weeks(last)).flat_map(near).filter_map(around);
+        let Some(whole) = self.whole.get(at) else {
+            return median(&mut same.filter_map(|same| self.values.get(same).copied()).collect::<Vec<_>>());
+        };
+        let parts = same.filter_map(|same| Some((*self.values.get(same)?, *self.whole.get(same)?)));
+        let (value, of) = parts.fold((0.0, 0.0), |(value, of), part| (value + part.0, of + part.1));
+        (of > 0.0).then_some(value / of * whole)
     }
 
     /// So many weeks as there are for all hours of the last day: of more weeks for some of them than for others, what grows would make

@@ -44,7 +44,7 @@ pub(crate) struct Tested {
 pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, now_ms: i64) -> Result<Tested, QueryError> {
     let slots = slots(&known.rule, span, now_ms)?;
     let mut replay = Replay::default();
-    for piece in slots.chunks(PIECE) {
+    for piece in slots.chunks(piece(&known.rule)) {
         let observed = observed(queries, known, piece, now_ms).await?;
         check_work(&known.rule, &observed, slots.len())?;
         let _turn = turn().await?;
@@ -56,6 +56,11 @@ pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, n
         replay = judged.await.map_err(|_| QueryError::internal("the test did not come to its end"))?;
     }
     Ok(replay.tested)
+}
+
+/// How many slots are asked about at a time: fewer where an answer has several numbers for each of many lines.
+fn piece(rule: &Rule) -> usize {
+    if rule.most_lines() == 1 { PIECE } else { (PIECE / rule.numbers_of_line()).max(1) }
 }
 
 /// Asks about the slots of `span` as a rule would, so that what cannot be asked is refused. Nothing is judged, so this waits for no other.
@@ -240,6 +245,19 @@ mod tests {
         assert_eq!(turn().await.map(drop).unwrap_err().code, "overloaded");
         drop(held);
         assert!(turn().await.is_ok());
+    }
+
+    #[test]
+    fn pieces_of_a_breakdown_are_as_large_as_questions_may_be() {
+        let by_country = |more: serde_json::Value| {
+            let mut body = json!({"question": {"series": [{"event": "a", "math": "avg", "property": "p"}], "breakdown": "country"}});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            rule(body)
+        };
+        for (rule, slots) in [(rule(json!({})), 9_800), (by_country(json!({})), 9_800), (by_country(json!({"min_count": 5})), 4_900)] {
+            assert_eq!(piece(&rule), slots);
+            assert!(slots * rule.numbers_of_slot() <= 1_000_000);
+        }
     }
 
     #[test]

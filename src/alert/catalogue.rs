@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::{self, NamedChannel, SavedChannel};
-use super::rule::{DEFAULT_PROJECT, Rule, RuleBody, SavedRule, is_id};
+use super::rule::{DEFAULT_PROJECT, LEAST_MISSED, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::clock;
@@ -223,7 +223,9 @@ impl Files {
                 let (true, Value::Object(written)) = (is_id(&id), written) else { return Err(format!("`{place}` is no section")) };
                 match section.as_str() {
                     "alerts" => self.add_rule(path, id, written).map_err(|problem| format!("{place}.{problem}"))?,
-                    "channels" => self.add_channel(path, &id, &written).map_err(|problem| format!("{place}.{problem}"))?,
+                    "channels" => self
+                        .add_channel(&WrittenFile { path, text: &text }, &id, &written)
+                        .map_err(|problem| format!("{place}.{problem}"))?,
                     _ => return Err(format!("unknown section `{section}`: expected alerts or channels")),
                 }
             }
@@ -255,15 +257,22 @@ impl Files {
         known.rule.body.channels.iter().filter(|id| !is_said(id)).cloned().collect()
     }
 
-    fn add_channel(&mut self, path: &Path, id: &str, written: &Map<String, Value>) -> Result<(), String> {
+    fn add_channel(&mut self, file: &WrittenFile<'_>, id: &str, written: &Map<String, Value>) -> Result<(), String> {
         self.secrets.extend(channel::secret_files(written));
-        let channel = NamedChannel { file: Some(name_of(path)), ..NamedChannel::open(id, written, &Trust::Operator)? };
+        let opened = NamedChannel::open(id, written, &Trust::Operator)?.written_as(file.text.as_bytes());
+        let channel = NamedChannel { file: Some(name_of(file.path)), ..opened };
         if self.channels.iter().any(|known| known.id == channel.id && known.project == channel.project) {
             return Err("it is there twice".to_owned());
         }
         self.channels.push(channel);
         Ok(())
     }
+}
+
+/// A file with what it says.
+struct WrittenFile<'a> {
+    path: &'a Path,
+    text: &'a str,
 }
 
 /// The `*.toml` of a folder.
@@ -352,6 +361,7 @@ impl Catalogue {
         match NamedChannel::open(&saved.name, &written, trust) {
             Ok(channel) => {
                 let as_saved = Some(SavedChannel { file, ..SavedChannel::new(saved.version, &written) });
+                let channel = channel.written_as(&saved.version.to_le_bytes());
                 self.channels.push(NamedChannel { project: Some(project), saved: as_saved, ..channel });
             }
             Err(problem) if is_news(CHANNELS, project, saved) => {
@@ -399,7 +409,9 @@ pub(crate) fn known_rule(key: &RuleKey, saved: &Saved) -> Option<KnownRule> {
 impl KnownRule {
     /// What was written, if it is of this release.
     pub(crate) fn of(key: &RuleKey, written: SavedRule, origin: Origin) -> Option<Self> {
-        let rule = written.rule.check().ok()?;
+        // As it was saved before less was refused.
+        let missed_after = written.rule.missed_after.max(LEAST_MISSED);
+        let rule = RuleBody { missed_after, ..written.rule }.check().ok()?;
         Some(Self { key: key.clone(), project_name: written.project, rule, origin })
     }
 

@@ -25,6 +25,8 @@ use super::target::{Outgoing, Sent, Target, Trust};
 use crate::event::ids::ProjectId;
 use crate::secret::Secret;
 
+/// The least time between two heartbeats of a channel that is saved over HTTP, seconds: a project may have a thousand of these.
+const LEAST_HEARTBEAT_S: u64 = 30;
 /// What the text of a secret begins with that is in a file.
 const OF_FILE: &str = "file:";
 
@@ -105,7 +107,7 @@ pub(crate) struct NamedChannel {
     pub(crate) file: Option<String>,
     /// How often it is told that pulse is alive, in seconds; 0 for never.
     pub(crate) heartbeat_s: u64,
-    /// Changes with what is written about it, and with its secrets.
+    /// Changes with what is written about it, with its secrets, and each time it is written ([`Self::written_as`]).
     pub(crate) fingerprint: u64,
     /// How it was saved, if it was.
     pub(crate) saved: Option<SavedChannel>,
@@ -124,15 +126,10 @@ impl NamedChannel {
         let found = CHANNELS.iter().find(|(name, _)| *name == word);
         let (kind, open) = found.ok_or_else(|| format!("kind: `{}` is none of {}", super::rule::short(&word), known()))?;
         let project = settings.optional("project")?.map(|name| ProjectId::of_name(&name));
-        let heartbeat_s = match settings.optional("heartbeat")? {
-            None => 0,
-            Some(text) => {
-                let span = text.parse::<humantime_serde::re::humantime::Duration>().map_err(|_| "heartbeat: not a duration".to_owned())?;
-                match span.as_secs() {
-                    0 if !span.is_zero() => return Err(format!("heartbeat: `{}` is shorter than a second", super::rule::short(&text))),
-                    seconds => seconds,
-                }
-            }
+        let heartbeat_s = match settings.heartbeat_s()? {
+            // As it was saved before such were refused.
+            seconds @ 1.. if *trust != Trust::Operator => seconds.max(LEAST_HEARTBEAT_S),
+            seconds => seconds,
         };
         let mut known = serde_json::to_string(written).unwrap_or_default();
         if *trust == Trust::Operator {
@@ -151,6 +148,22 @@ impl NamedChannel {
             saved: None,
             channel: Arc::from(open(&settings)?),
         })
+    }
+
+    /// With what differs each time it is written, whatever it says: one that is written anew is another one.
+    pub(crate) fn written_as(self, mark: &[u8]) -> Self {
+        Self { fingerprint: xxhash_rust::xxh3::xxh3_64_with_seed(mark, self.fingerprint), ..self }
+    }
+
+    /// Checks what is refused where a channel is saved, and was not always.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub(crate) fn check_saved(written: &Map<String, Value>) -> Result<(), String> {
+        match (Settings { keys: written, trust: &Trust::Operator }).heartbeat_s()? {
+            1..LEAST_HEARTBEAT_S => Err(format!("heartbeat: it is shorter than {LEAST_HEARTBEAT_S} seconds")),
+            _ => Ok(()),
+        }
     }
 
     /// What names it among all.
@@ -193,6 +206,16 @@ impl Settings<'_> {
                 .map(|text| text.as_str().map(str::to_owned).ok_or_else(|| format!("{key}: it must be a list of texts")))
                 .collect(),
             Some(_) => Err(format!("{key}: it must be a list of texts")),
+        }
+    }
+
+    /// Seconds from one heartbeat to the next; 0 for none.
+    fn heartbeat_s(&self) -> Result<u64, String> {
+        let Some(text) = self.optional("heartbeat")? else { return Ok(0) };
+        let span = text.parse::<humantime_serde::re::humantime::Duration>().map_err(|_| "heartbeat: not a duration".to_owned())?;
+        match span.as_secs() {
+            0 if !span.is_zero() => Err(format!("heartbeat: `{}` is shorter than a second", super::rule::short(&text))),
+            seconds => Ok(seconds),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The project comes from the read key. What a file says can be read and tried here, not changed. No secret is shown.
 
+mod history;
 mod shown;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use self::shown::{ShownDeliveries, shown, shown_channel};
+use self::shown::{ShownDeliveries, is_switched_off, shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
@@ -31,7 +32,7 @@ use crate::http::of_file::written_for;
 use crate::http::respond::{ApiError, Body, json_response, method_not_allowed};
 use crate::http::server::Call;
 use crate::query::{ErrorClass, QueryError, dry_run, of_file};
-use crate::store::tables::alert_states::{self, Newest, Stored, kind};
+use crate::store::tables::alert_states::{self, Stored, kind};
 use crate::store::tables::saved::{By, Shelf};
 
 const ALERTS: &str = "/v1/alerts";
@@ -147,7 +148,7 @@ impl AlertApi {
             (Asked::Rule(id), Method::PUT) => asking.put_rule(&id, &body, expected).await?,
             (Asked::Rule(id), _) => asking.delete(RULES, &id, expected).await?,
             (Asked::Of(id, "test"), _) => asking.test(&id, &body).await?,
-            (Asked::History(id), _) => asking.history(&id, &query).await?,
+            (Asked::History(id), _) => return Ok(json_response(StatusCode::OK, asking.history(&id, &query).await?)),
             (Asked::Of(id, what), _) => asking.note(&id, what == "ack", &body).await?,
             (Asked::Channels, _) => asking.channels().await?,
             (Asked::Channel(id), Method::GET) => asking.channel(&id).await?,
@@ -311,36 +312,6 @@ impl Asking<'_> {
         Ok(backtest(&self.parts.queries, &known, span, now_ms).await?.to_json())
     }
 
-    async fn history(&self, id: &str, query: &str) -> Result<Value, QueryError> {
-        let known = self.known(id).await?.0;
-        let (mut limit, mut before) = (100, i64::MAX / 1_000_000);
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let wrong = || QueryError::invalid("invalid_parameter", format!("`{key}` is `{}`", super::rule::short(&value)));
-            match &*key {
-                "limit" => limit = value.parse().map_err(|_| wrong())?,
-                "before" => before = crate::query::instant(&value, (self.parts.now_ms)()).ok_or_else(wrong)?,
-                _ => return Err(wrong()),
-            }
-        }
-        let of = |kind| Newest { kind, project: known.key.project, rule: &known.key.id, before, limit };
-        let rows = async |kind| {
-            let rows = alert_states::newest(&self.parts.store, of(kind)).await;
-            rows.map_err(|problem| QueryError::of_store(problem.class()))
-        };
-        let show = |row: &Stored| {
-            let mut shown: Map<String, Value> = serde_json::from_str(&row.body).unwrap_or_default();
-            shown.insert("slot".to_owned(), instant(row.slot).into());
-            shown.insert("at".to_owned(), instant(row.at).into());
-            Value::Object(shown)
-        };
-        let (history, slots) = (rows(kind::HISTORY).await?, rows(kind::SLOT).await?);
-        let slots = slots.iter().map(|row| {
-            let seen: Value = serde_json::from_str(&row.body).unwrap_or_default();
-            json!({"slot": instant(row.slot), "at": instant(row.at), "seen": seen})
-        });
-        Ok(json!({"history": history.iter().map(show).collect::<Vec<_>>(), "slots": slots.collect::<Vec<_>>()}))
-    }
-
     /// Says that somebody knows of an alert, or that nobody is to be told.
     async fn note(&self, id: &str, is_ack: bool, body: &[u8]) -> Result<Value, QueryError> {
         let known = self.known(id).await?.0;
@@ -410,7 +381,7 @@ impl Asking<'_> {
             let code = if problem.starts_with("url:") { "webhook_url_forbidden" } else { "invalid_channel" };
             QueryError::invalid(code, problem)
         };
-        NamedChannel::open(id, &written, &self.parts.trust).map_err(refused)?;
+        NamedChannel::open(id, &written, &self.parts.trust).and_then(|_| NamedChannel::check_saved(&written)).map_err(refused)?;
         let body = Value::Object(written).to_string();
         let version = saving::put(&self.parts.store, self.write(CHANNELS, id, Written { body: &body, expected })).await?;
         Ok(json!({"id": id, "version": version}))
@@ -425,13 +396,15 @@ impl Asking<'_> {
         let mut notice = Notice::about_pulse(Kind::Test, now_ms);
         notice.project = self.project().0;
         let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
+        let is_off = is_switched_off(channel, &self.gone().await?);
         let (outcome, why) = match channel.channel.tell(&delivery).await {
+            Sent::Done if is_off => ("delivered", "it answered 410 before: alerts are not told to it until it is written anew".to_owned()),
             Sent::Done => ("delivered", String::new()),
             Sent::Later { why, .. } => ("failed", why),
             Sent::Gone => ("gone", "the receiver answers 410".to_owned()),
             Sent::Never(why) => ("refused", why),
         };
-        Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id}))
+        Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id, "switched_off": is_off}))
     }
 }
 

@@ -5,15 +5,15 @@
 //! Bounds: [`MOST_LINES`] lines of a rule beside those that are answered, whatever values come and go.
 
 mod tell;
+mod unusual;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::tell::{Incident, tell_kept_back};
 use self::tell::{Tellings, tell};
-use super::anomaly::{self, Hours, Mark, Score, Scored, TUNING};
+use self::unusual::unusual;
 use super::machine::{Change, Line, Quiet, Telling, Vanished, Verdict};
 use super::observe::{Observed, Series};
 use super::rule::{Reduce, Rule, SavedRule, Side};
@@ -276,7 +276,7 @@ fn see(rule: &Rule, alarmed: &BTreeSet<i64>, series: Option<&Series>, at: At<'_>
                 _ => (None, String::new()),
             }
         }
-        Reduce::Anomaly => return unusual(rule, alarmed, at, number),
+        Reduce::Anomaly => return unusual(alarmed, behind, at, number),
     };
     match value.filter(|value| value.is_finite()) {
         None => sighting(None, Verdict::NoData, String::new()),
@@ -318,12 +318,16 @@ impl Behind<'_> {
 /// thing.
 fn beyond(rule: &Rule, absent: Option<f64>, least: f64) -> Sighting {
     let is_count = absent.is_some() && !matches!(rule.body.reduce, Reduce::Change(_) | Reduce::Anomaly);
-    let same = Some(verdict(rule, 0.0)).filter(|nothing| is_count && *nothing == verdict(rule, least));
+    let same = rule.side_between(0.0, least).filter(|_| is_count).map(verdict_of);
     Sighting { value: None, verdict: same.unwrap_or(Verdict::Unjudged), reason: "not among the largest".to_owned(), expected: None }
 }
 
 fn verdict(rule: &Rule, value: f64) -> Verdict {
-    match rule.side(value) {
+    verdict_of(rule.side(value))
+}
+
+const fn verdict_of(side: Side) -> Verdict {
+    match side {
         Side::Wrong => Verdict::Wrong,
         Side::Between => Verdict::Between,
         Side::Right => Verdict::Right,
@@ -334,47 +338,6 @@ fn verdict(rule: &Rule, value: f64) -> Verdict {
 fn folded(slots: &[i64], number: impl Fn(i64) -> Option<f64>) -> Option<Vec<f64>> {
     let values: Vec<f64> = slots.iter().filter_map(|slot| number(*slot)).collect();
     (!values.is_empty()).then_some(values)
-}
-
-fn unusual(rule: &Rule, alarmed: &BTreeSet<i64>, At { slot, observed, .. }: At<'_>, number: impl Fn(i64) -> Option<f64>) -> Sighting {
-    let unjudged = |reason: &str| Sighting { value: None, verdict: Verdict::Unjudged, reason: reason.to_owned(), expected: None };
-    let (mut values, mut of_week, mut marks) = (Vec::new(), Vec::new(), Vec::new());
-    let Some(first) = rule.look_back(slot) else { return unjudged("learning") };
-    let mut at = Some(first);
-    while let Some(hour) = at.filter(|hour| *hour <= slot) {
-        if let Some(value) = number(hour).filter(|value| *value > 0.0 || !values.is_empty()) {
-            // History begins with the first event.
-            values.push(value);
-            of_week.push(hour_of_week(rule, hour));
-            marks.push(match () {
-                () if observed.unusual.contains(&hour) => Mark::Noted,
-                () if alarmed.contains(&hour) => Mark::Alarmed,
-                () => Mark::Usual,
-            });
-        }
-        at = rule.next_slot(hour);
-    }
-    match anomaly::score(Hours { values: &values, of_week: &of_week, marks: &marks, tuning: TUNING }) {
-        Scored::Learning => unjudged("learning"),
-        Scored::Known(score) => {
-            let hours = if score.width > 1 { format!(" in {} hours", score.width) } else { String::new() };
-            let reason =
-                format!("{:.0}{hours}, expected {:.0} ± {:.0} for {}", score.value, score.expected, score.deviation, weekday(rule, slot));
-            let Score { sigmas, value, expected, deviation, width: hours } = score;
-            let expected = Some(Expectation { hours, value, expected, deviation });
-            Sighting { value: Some(sigmas), verdict: verdict(rule, sigmas), reason, expected }
-        }
-    }
-}
-
-fn hour_of_week(rule: &Rule, slot: i64) -> u8 {
-    let at = Timestamp::from_millisecond(slot).unwrap_or_default().to_zoned_datetime(rule.zone.clone());
-    at.weekday().to_monday_zero_offset() as u8 * 24 + at.hour() as u8
-}
-
-fn weekday(rule: &Rule, slot: i64) -> String {
-    let at = Timestamp::from_millisecond(slot).unwrap_or_default().to_zoned_datetime(rule.zone.clone());
-    at.strftime("%A %H:%M").to_string()
 }
 
 impl RuleState {
@@ -440,13 +403,15 @@ impl RuleState {
     }
 }
 
-/// Judges slots again that were judged before; what is another verdict now. `recent` is what was seen then, and is what is seen now.
+/// Judges slots again that were judged before; what is another verdict now. `recent` is what was seen then, and is what is seen now. Lines
+/// beyond an answer that has the largest only stay as they were: those of many slots are others than those of one.
 pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed: &Observed) -> Vec<Revision> {
     let mut revisions = Vec::new();
     for (slot, lines) in recent {
         let window = rule.window(*slot);
         let names: BTreeSet<String> = lines.keys().chain(observed.lines.keys()).cloned().collect();
-        for name in names {
+        let is_answered = |name: &String| observed.least.is_none() || observed.lines.contains_key(name);
+        for name in names.into_iter().filter(is_answered) {
             let is = see(rule, &state.alarmed, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new(), expected: None };
             let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);

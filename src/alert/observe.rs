@@ -5,6 +5,8 @@
 
 mod checks;
 mod lines;
+mod ratio;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,9 +160,10 @@ impl Rule {
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
     }
 
-    /// The request for how much is behind each number, where the answer does not say it.
+    /// The request for how much is behind each number, where the answer does not say it. It has the same lines: of a breakdown the values
+    /// with the highest average are not those with the most events.
     pub(crate) fn count_question(&self, span: Span) -> Option<Value> {
-        if self.body.min_count <= 0.0 {
+        if !self.needs_counts() {
             return None;
         }
         let mut question = self.question(span);
@@ -179,29 +182,55 @@ impl Rule {
         };
         let question_of = question.as_object_mut()?;
         question_of.remove("formula");
-        question_of.insert("series".to_owned(), json!([counted]));
+        match self.ranked_by().filter(|_| self.counts_apart()) {
+            // Of a formula the lines are the largest of its first series.
+            Some(ranked) => {
+                question_of.insert("series".to_owned(), json!([ranked, counted]));
+                question_of.insert("formula".to_owned(), "B".into());
+            }
+            None => drop(question_of.insert("series".to_owned(), json!([counted]))),
+        }
         Some(question)
+    }
+
+    /// Whether how much is behind the numbers of several lines is asked by a question of its own.
+    fn counts_apart(&self) -> bool {
+        self.needs_counts() && self.body.report == "trends" && self.has_breakdown()
+    }
+
+    /// The series of trends whose largest values are the lines.
+    fn ranked_by(&self) -> Option<&Map<String, Value>> {
+        let is_formula = self.body.question.get("formula").is_some_and(Value::is_string);
+        if is_formula { self.series().next() } else { self.watched_series() }
+    }
+
+    fn has_breakdown(&self) -> bool {
+        self.body.question.get("breakdown").is_some_and(|breakdown| !breakdown.is_null())
     }
 
     /// Most lines of an answer, what is beyond the limit and what has no value included.
     pub(crate) fn most_lines(&self) -> usize {
-        let question = &self.body.question;
-        if question.get("breakdown").is_none_or(Value::is_null) {
+        if !self.has_breakdown() {
             return 1;
         }
-        let limit = question.get("limit").and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok());
+        let limit = self.body.question.get("limit").and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok());
         limit.unwrap_or(self.body.max_groups).saturating_add(2)
     }
 
     /// Most numbers of an answer for each of its slots, as reports count them.
     pub(crate) fn numbers_of_slot(&self) -> usize {
-        let of_line = match self.body.report.as_str() {
+        self.numbers_of_line().saturating_mul(self.most_lines())
+    }
+
+    /// The same, for each of its lines.
+    pub(crate) fn numbers_of_line(&self) -> usize {
+        match self.body.report.as_str() {
             "funnel" => 3,
             "lifecycle" => 4,
             "retention" => self.body.at as usize + 1,
-            _ => self.series().count().max(1),
-        };
-        of_line.saturating_mul(self.most_lines())
+            // How much is behind them is asked with two.
+            _ => self.series().count().max(if self.counts_apart() { 2 } else { 1 }),
+        }
     }
 
     /// The series of the question.

@@ -216,7 +216,7 @@ impl Outbox {
         for number in self.next_numbers(catalogue) {
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             let found = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
-            let open = found.filter(|channel| self.gone.get(&channel.key()) != Some(&channel.fingerprint));
+            let open = found.filter(|channel| !is_gone(&self.gone, channel));
             let channel = open.map_or_else(|| Arc::new(Missing) as Arc<dyn Channel>, |channel| Arc::clone(&channel.channel));
             waiting.is_running = true;
             let delivery = Delivery { id: waiting.id, notice: waiting.notice.clone(), now_s: now_ms / 1_000 };
@@ -270,6 +270,11 @@ impl Outbox {
     pub(crate) fn is_paused(&self, channel: &NamedChannel, now: Instant) -> bool {
         let said = self.paused.get(&channel.key());
         said.is_some_and(|(fingerprint, until)| *fingerprint == channel.fingerprint && *until > now)
+    }
+
+    /// Whether a channel does not want any more. One that was written anew since is another one.
+    pub(crate) fn is_switched_off(&self, channel: &NamedChannel) -> bool {
+        is_gone(&self.gone, channel)
     }
 
     /// Takes note of how a delivery ended; the rows that say it, and how it ended.
@@ -348,6 +353,10 @@ impl Waiting {
     fn ended(&self, outcome: Ended, why: &str, now_ms: i64) -> Vec<AlertRow> {
         vec![self.row(self.id.to_string(), now_ms), self.history(outcome, why, now_ms)]
     }
+}
+
+fn is_gone(gone: &HashMap<(u64, String), u64>, channel: &NamedChannel) -> bool {
+    gone.get(&channel.key()) == Some(&channel.fingerprint)
 }
 
 /// Doubles, with a part that differs from one to the next, so that what failed together does not come back together.

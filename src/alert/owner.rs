@@ -34,6 +34,7 @@ use super::judge::RuleState;
 use super::notice::Notice;
 use super::observe::Observed;
 use super::outbox::{Ended as Delivered, MOST_WAITING, Outbox};
+use super::repeats::{Repeat, Repeats};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
 use crate::event::ids::ProjectId;
@@ -122,6 +123,8 @@ pub(super) struct Owner {
     read: Option<Instant>,
     rules: BTreeMap<RuleKey, Owned>,
     outbox: Outbox,
+    /// What is told again and again.
+    again: Repeats,
     /// Channels that know that rules wait, with what they were told.
     delays: BTreeMap<Listener, ToldDelay>,
     /// States of rules that were read and whose rules are not known yet.
@@ -164,9 +167,18 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-/// A delivery that ended; those without a number are not recorded.
+/// What was to be delivered.
+#[derive(Clone)]
+enum Subject {
+    /// A notice of the outbox, by its number.
+    Notice(u64),
+    /// What is not recorded.
+    Repeat(Repeat),
+}
+
+/// A delivery that ended.
 struct Tried {
-    number: Option<u64>,
+    subject: Subject,
     channel: String,
     delivery: Delivery,
     sent: Sent,
@@ -185,6 +197,7 @@ impl Owner {
             read: None,
             rules: BTreeMap::new(),
             outbox: Outbox::default(),
+            again: Repeats::default(),
             delays: BTreeMap::new(),
             restored: HashMap::new(),
             unwritten: Vec::new(),
@@ -428,6 +441,7 @@ impl Owner {
         let now_ms = (self.parts.now_ms)();
         for work in written {
             for (notice, channels) in &work.notices {
+                self.again.forget(notice.project, &notice.rule);
                 self.outbox.add(notice, channels, now_ms);
             }
             let Some((key, state)) = work.state else { continue };
@@ -439,15 +453,19 @@ impl Owner {
 
     /// Takes note of a delivery that ended.
     fn delivered(&mut self, tried: Tried) {
-        let Tried { number, channel, delivery, sent } = tried;
+        let Tried { subject, channel, delivery, sent } = tried;
         let kind = delivery.notice.kind.as_str();
-        let Some(number) = number else {
-            // The next one follows soon: it is not kept, but it is counted.
-            let outcome = Delivered::of(&sent).as_str();
-            if sent != Sent::Done {
-                tracing::debug!(%channel, kind, outcome, "what is told again and again was not delivered");
+        let number = match subject {
+            Subject::Notice(number) => number,
+            Subject::Repeat(repeat) => {
+                // The next one follows soon: it is not kept, but it is counted.
+                self.again.end(&repeat);
+                let outcome = Delivered::of(&sent).as_str();
+                if sent != Sent::Done {
+                    tracing::debug!(%channel, kind, outcome, "what is told again and again was not delivered");
+                }
+                return metrics::Delivered { kind, channel: &channel, outcome }.count();
             }
-            return metrics::Delivered { kind, channel: &channel, outcome }.count();
         };
         failpoint::point("alert.answered");
         let (rows, ended) = self.outbox.end(number, sent, &self.catalogue, (self.parts.now_ms)());

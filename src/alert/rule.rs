@@ -15,6 +15,8 @@ pub use self::body::RuleBody;
 pub(crate) use self::body::{Active, Against, Condition, NoData, Reduce, Severity};
 use crate::query::Interval;
 
+/// The least `missed_after`: data is never there the moment that a slot is over.
+pub(crate) const LEAST_MISSED: Duration = Duration::from_secs(1);
 /// Most of each list of a rule, and the longest text in one.
 const MOST_LABELS: usize = 32;
 const MOST_TEXT: usize = 2_000;
@@ -265,6 +267,9 @@ impl RuleBody {
         if let Some((field, slots, most)) = spans.into_iter().find(|(_, slots, most)| slots > most) {
             return wrong(field, format!("{slots} slots are more than {most}"));
         }
+        if self.missed_after < LEAST_MISSED {
+            return wrong("missed_after", format!("{:?} is shorter than {LEAST_MISSED:?}", self.missed_after));
+        }
         let day = Duration::from_secs(86_400);
         let spans = [("evaluation_delay", self.evaluation_delay, day), ("missed_after", self.missed_after, 7 * day)];
         let spans = spans.into_iter().chain([("revise_for", self.revise_for, 7 * day)]);
@@ -414,6 +419,19 @@ impl Rule {
             (false, true) => Side::Right,
             (false, false) => Side::Between,
         }
+    }
+
+    /// What every number between two is, if that is one thing: of what must not be outside, the right ones lie between two kinds of wrong.
+    pub(crate) fn side_between(&self, one: f64, other: f64) -> Option<Side> {
+        let side = self.side(one);
+        let is_beyond_middle = match self.condition {
+            Condition::Outside([low, high]) if side != Side::Right => {
+                let middle = f64::midpoint(low, high);
+                (one < middle) != (other < middle)
+            }
+            _ => false,
+        };
+        (side == self.side(other) && !is_beyond_middle).then_some(side)
     }
 
     /// Changes with what is asked: states of another question mean nothing.

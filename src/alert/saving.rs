@@ -14,6 +14,9 @@ const MOST: u64 = 1_000;
 const MOST_NAMES: u64 = 10_000;
 /// Most bytes of the rules, or of the channels, of a project: all of them are read every few seconds.
 const MOST_BYTES: u64 = 2 << 20;
+/// The same of what is said of alerts: there is room for two notes of the most text on each rule, so that nobody is kept from saying that they are
+/// at it.
+const MOST_BYTES_SAID: u64 = 8 << 20;
 /// How often a write without a condition is tried again when others write at the same moment.
 const TRIES: usize = 5;
 
@@ -72,7 +75,7 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
         }
         if !body.is_empty() {
             let held = saved::held(store, shelf).await.map_err(|problem| QueryError::of_store(problem.class()))?;
-            check_room(held, last.as_ref(), body)?;
+            check_room(kind, held, last.as_ref(), body)?;
         }
         let body = by.content(body, live).map_err(|file| of_file(&file))?;
         let saved = Saved { name: id.to_owned(), version: last.map_or(0, |saved| saved.version) + 1, body };
@@ -87,14 +90,15 @@ pub(crate) async fn put(store: &ClickHouse, write: Write<'_>) -> Result<u64, Que
 ///
 /// # Errors
 /// 400 `too_many`.
-fn check_room(held: HeldThings, last: Option<&Saved>, body: &str) -> Result<(), QueryError> {
+fn check_room(kind: &str, held: HeldThings, last: Option<&Saved>, body: &str) -> Result<(), QueryError> {
     let was = last.map_or(0, |saved| saved.body.len());
     let more = body.len().saturating_sub(was) as u64;
     if was == 0 && (held.live >= MOST || (last.is_none() && held.names >= MOST_NAMES)) {
         return Err(QueryError::invalid("too_many", format!("a project has at most {MOST} of these, and {MOST_NAMES} names ever")));
     }
-    if more > 0 && held.bytes + more > MOST_BYTES {
-        let message = format!("a project has at most {MOST_BYTES} bytes of these, and has {}: delete or shorten some", held.bytes);
+    let most = if kind == MUTES { MOST_BYTES_SAID } else { MOST_BYTES };
+    if more > 0 && held.bytes + more > most {
+        let message = format!("a project has at most {most} bytes of these, and has {}: delete or shorten some", held.bytes);
         return Err(QueryError::invalid("too_many", message));
     }
     Ok(())
@@ -161,13 +165,17 @@ mod tests {
         let saved = |body: &str| Saved { name: "a".to_owned(), version: 1, body: body.to_owned() };
         let held = |live, names, bytes| HeldThings { live, names, bytes };
         let large = "x".repeat(64 << 10);
-        let fits = |held, last: Option<&Saved>, body: &str| check_room(held, last, body).is_ok();
+        let fits = |held, last: Option<&Saved>, body: &str| check_room(RULES, held, last, body).is_ok();
         assert!(fits(held(31, 31, 31 << 16), None, &large) && !fits(held(32, 32, 32 << 16), None, &large), "two mebibytes");
         assert!(!fits(held(33, 33, 33 << 16), Some(&saved("{}")), &large), "a change is no way round");
         assert!(
             fits(held(33, 33, 33 << 16), Some(&saved(&large)), &large[1..]) && fits(held(33, 33, 33 << 16), Some(&saved(&large)), &large)
         );
         assert!(!fits(held(MOST, MOST, 0), None, "{}") && fits(held(MOST, MOST, 0), Some(&saved("{}")), "{}"));
+        let said = serde_json::json!({"by": "x".repeat(2_000), "note": "x".repeat(2_000), "at": 1, "until": 1, "episode": 1});
+        let mute = serde_json::json!({"ack": said, "silence": said}).to_string();
+        let of_others = (MOST - 1) * mute.len() as u64;
+        assert!(check_room(MUTES, held(MOST - 1, MOST, of_others), None, &mute).is_ok(), "each rule may be acknowledged");
         assert!(!fits(held(0, MOST_NAMES, 0), None, "{}") && fits(held(0, MOST_NAMES, 0), Some(&saved("")), "{}"), "an old name");
     }
 }

@@ -1,8 +1,8 @@
 //! Where notices are sent over HTTP, and the guard in front of it.
 //!
-//! Promises: a name is resolved once and every address is checked; the connection goes to a checked address, under the name that was
-//! resolved. No redirect is followed, no proxy is used, at most 64 KiB of an answer are read and nothing of it is shown. Only `https` on the
-//! usual ports, unless the one who wrote the channel may say otherwise ([`Trust::Operator`]).
+//! Promises: a name is resolved once and every address is checked; the connection goes to a checked address, the next one where nobody is
+//! at the first, under the name that was resolved. No redirect is followed, no proxy is used, at most 64 KiB of an answer are read and
+//! nothing of it is shown. Only `https` on the usual ports, unless the one who wrote the channel may say otherwise ([`Trust::Operator`]).
 //! Pulse's own address is refused where it is not a public one, and not where it is: who may save a channel may ask it anything anyway, and a
 //! notice carries no key.
 //! May go wrong: a name resolves to an address that is not to be reached: nothing is sent.
@@ -25,7 +25,9 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
-/// Longest time to connect, and for all of it.
+/// Most addresses of a name that are tried, one after the other.
+const MOST_TRIED: usize = 4;
+/// Longest time to resolve, and to connect, whatever the number of addresses; and for all of it.
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(10);
 /// How long the rest of an answer is read once its status is known.
@@ -197,15 +199,14 @@ impl Target {
 
     async fn try_post(&self, outgoing: Outgoing) -> Sent {
         let later = |why: String| Sent::Later { why, pause: None };
-        let address = match self.resolve().await {
-            Ok(Ok(address)) => address,
+        let addresses = match self.resolve().await {
+            Ok(Ok(addresses)) => addresses,
             Ok(Err(refused)) => return Sent::Never(refused),
             Err(problem) => return later(problem),
         };
-        let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(problem)) => return later(format!("cannot connect: {}", problem.kind())),
-            Err(_) => return later("cannot connect in time".to_owned()),
+        let stream = match connected(&addresses).await {
+            Ok(stream) => stream,
+            Err(problem) => return later(problem),
         };
         let Some(request) = self.request(outgoing) else { return Sent::Never("the request cannot be made".to_owned()) };
         if self.url.scheme() == "http" {
@@ -233,10 +234,10 @@ impl Target {
         Some(request)
     }
 
-    /// An address to connect to, of which all others of the name may be reached too; `Ok(Err)` if one may not.
-    async fn resolve(&self) -> Result<Result<SocketAddr, String>, String> {
+    /// The addresses of the name, all of which may be reached, in the order in which they are to be tried; `Ok(Err)` if one may not.
+    async fn resolve(&self) -> Result<Result<Vec<SocketAddr>, String>, String> {
         let port = self.url.port_or_known_default().unwrap_or(443);
-        let addresses: Vec<SocketAddr> = match self.url.host() {
+        let mut addresses: Vec<SocketAddr> = match self.url.host() {
             Some(Host::Ipv4(ip)) => vec![SocketAddr::new(IpAddr::V4(ip), port)],
             Some(Host::Ipv6(ip)) => vec![SocketAddr::new(IpAddr::V6(ip), port)],
             Some(Host::Domain(name)) => {
@@ -252,9 +253,27 @@ impl Target {
             return Ok(Err(refused));
         }
         // IPv4 first: where there is no way for IPv6 that is seen only when connecting.
-        let preferred = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
-        preferred.copied().map(Ok).ok_or_else(|| "the name has no address".to_owned())
+        addresses.sort_by_key(|address| !address.is_ipv4());
+        if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(Ok(addresses)) }
     }
+}
+
+/// Connects to the first of these that is there.
+///
+/// # Errors
+/// Why it is not the last of them.
+async fn connected(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let tried = addresses.len().min(MOST_TRIED);
+    let patience = CONNECT / u32::try_from(tried.max(1)).unwrap_or(1);
+    let mut last = String::new();
+    for address in addresses.iter().take(tried) {
+        last = match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(problem)) => format!("cannot connect: {}", problem.kind()),
+            Err(_) => "cannot connect in time".to_owned(),
+        };
+    }
+    Err(last)
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Sent

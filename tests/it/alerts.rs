@@ -13,6 +13,8 @@ mod live;
 mod reports;
 mod storm;
 mod targets;
+mod unusual;
+mod wide;
 
 use std::path::Path;
 
@@ -419,6 +421,7 @@ async fn what_is_no_rule_is_refused_by_field_and_value() {
         (json!({"name": "a\r\nb"}), "name:"),
         (json!({"channels": ["nowhere"]}), "channels: there is no channel `nowhere`"),
         (json!({"reduce": "anomaly"}), "reduce:"),
+        (json!({"missed_after": "0s"}), "missed_after: 0ns"),
     ] {
         let (status, message) = refused("/v1/alerts/a", change).await;
         assert!(status == 400 && message.contains(expected), "{status} {message}, not {expected}");
@@ -438,6 +441,8 @@ async fn what_is_no_rule_is_refused_by_field_and_value() {
     }
     let secret = json!({"kind": "webhook", "url": "https://example.com/", "secret": "file:/etc/hostname"});
     assert_eq!(ask(world.http(), Method::PUT, "/v1/channels/a", &secret).await.0, StatusCode::BAD_REQUEST);
+    let often = json!({"kind": "webhook", "url": "https://example.com/", "heartbeat": "1s"});
+    assert_eq!(ask(world.http(), Method::PUT, "/v1/channels/a", &often).await.0, StatusCode::BAD_REQUEST);
     let with_write_key = world.http().request(Method::GET, "/v1/alerts", &world.http().write_key, "");
     assert_eq!(world.http().send(with_write_key).await.unwrap().0, StatusCode::FORBIDDEN);
     assert_eq!(world.http().get("/v1/alerts").await.1["alerts"].as_array().unwrap().len(), 1);

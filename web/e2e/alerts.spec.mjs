@@ -261,7 +261,10 @@ test("an alert says what it saw and did, shows its people, and is acknowledged a
   const slots = Array.from({ length: 200 }, (_, at) => ({ slot: new Date(Date.parse(fired) - at * 86_400_000).toISOString().replace(".000Z", "Z"), seen: { "": { value: 7, verdict: "right" } } }));
   const revision = { event: "revision", slot: fired, at: fired, line: "", was: { value: 7, verdict: "wrong" }, is: { value: 9, verdict: "right" } };
   const waited = [{ event: "missed", slots: 12 }, { event: "judging", waited_s: 840 }, { event: "delayed" }].map((one) => ({ ...one, slot: fired, at: fired }));
-  await page.route("**/v1/alerts/visitors/history**", (route) => route.fulfill({ json: { slots: route.request().url().includes("before") ? slots.slice(0, 3) : slots, history: [revision, ...waited] } }));
+  await page.route("**/v1/alerts/visitors/history**", (route) => {
+    const page_of = route.request().url().includes("before") ? { slots: slots.slice(0, 3), next: {} } : { slots, next: { slots: slots[199].slot } };
+    return route.fulfill({ json: { ...page_of, history: [revision, ...waited] } });
+  });
   await tile(page, "verdicts").getByRole("button", { name: "Up to now" }).click();
   await expect(seen).toHaveAttribute("aria-valuetext", /judged again: events that came late: 7 was 9 in truth/);
   await expect(tile(page, "history").locator("li > span")).toHaveText([/was 9 in truth/, "12 slots from here on were too many to be judged", "judged again after 14 min", "cannot be judged: data is missing"]);

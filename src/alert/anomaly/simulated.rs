@@ -63,9 +63,30 @@ pub(crate) fn noisy(random: &mut Random, shape: Shape) -> Vec<f64> {
     weeks(10, shape).into_iter().enumerate().map(|(at, expected)| noisy(at, expected)).collect()
 }
 
+/// Parts of the numbers of hours, as a rate of its own over the day and some noise make them.
+pub(crate) fn parts(random: &mut Random, whole: &[f64], rate: f64) -> Vec<f64> {
+    let part = |(at, whole): (usize, &f64)| {
+        let curve = 1.0 + 0.2 * (at as f64 * std::f64::consts::TAU / 24.0).sin();
+        let expected = whole * (rate * curve * (1.0 + 0.03 * random.normal())).min(0.97);
+        let counted = expected + (expected * (1.0 - rate)).max(0.0).sqrt() * random.normal();
+        counted.clamp(0.0, *whole).round()
+    };
+    whole.iter().enumerate().map(part).collect()
+}
+
+/// Hours of a series up to the one that is judged, which is the last.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'a> {
+    /// Which hour of the series the first of them is.
+    pub(crate) first: usize,
+    pub(crate) values: &'a [f64],
+    pub(crate) of_week: &'a [u8],
+    pub(crate) marks: &'a [Mark],
+}
+
 /// Whether the last of some hours is far from what is expected, beside the others as they are marked.
 pub(crate) trait Detector {
-    fn is_wrong(&self, values: &[f64], of_week: &[u8], marks: &[Mark]) -> bool;
+    fn is_wrong(&self, window: Window<'_>) -> bool;
 }
 
 /// Judges the hours from `first` on as a rule with `in_a_row` does: in which of them it fires. What was alarmed about is left out of what
@@ -76,7 +97,8 @@ pub(crate) fn fires(detector: &impl Detector, values: &[f64], marks: &mut [Mark]
     for at in first..values.len() {
         let begins = at.saturating_sub(6 * WEEK + 24);
         let of_week: Vec<u8> = (begins..=at).map(|at| (at % WEEK) as u8).collect();
-        let is_wrong = detector.is_wrong(&values[begins..=at], &of_week, &marks[begins..=at]);
+        let window = Window { first: begins, values: &values[begins..=at], of_week: &of_week, marks: &marks[begins..=at] };
+        let is_wrong = detector.is_wrong(window);
         if is_wrong && marks[at] == Mark::Usual {
             marks[at] = Mark::Alarmed;
         }

@@ -1,4 +1,4 @@
-use super::simulated::{Detector, Random, fires, noisy, usual};
+use super::simulated::{Detector, Random, Window, fires, noisy, parts, usual};
 use super::*;
 
 fn weeks(weeks: usize, level: f64) -> Vec<f64> {
@@ -7,7 +7,7 @@ fn weeks(weeks: usize, level: f64) -> Vec<f64> {
 
 fn scored(values: &[f64], marks: &[Mark]) -> Scored {
     let of_week: Vec<u8> = (0..values.len()).map(|at| (at % WEEK) as u8).collect();
-    score(Hours { values, of_week: &of_week, marks, tuning: TUNING })
+    score(Hours { values, whole: &[], of_week: &of_week, marks, tuning: TUNING })
 }
 
 fn sigmas(values: &[f64]) -> f64 {
@@ -57,14 +57,19 @@ fn hours_that_were_alarmed_about_are_in_no_baseline() {
     assert_eq!(width(&marks), 1);
 }
 
-/// What rules are judged by.
-struct Ours;
+/// What rules are judged by; of a ratio with the counts below the line.
+struct Ours<'a> {
+    whole: &'a [f64],
+}
 
-impl Detector for Ours {
-    fn is_wrong(&self, values: &[f64], of_week: &[u8], marks: &[Mark]) -> bool {
-        matches!(score(Hours { values, of_week, marks, tuning: TUNING }), Scored::Known(score) if score.sigmas.abs() > 3.0)
+impl Detector for Ours<'_> {
+    fn is_wrong(&self, Window { first, values, of_week, marks }: Window<'_>) -> bool {
+        let whole = self.whole.get(first..first + values.len()).unwrap_or_default();
+        matches!(score(Hours { values, whole, of_week, marks, tuning: TUNING }), Scored::Known(score) if score.sigmas.abs() > 3.0)
     }
 }
+
+const OURS: Ours<'static> = Ours { whole: &[] };
 
 /// A few of the series of `cargo bench --bench anomaly`.
 #[test]
@@ -74,13 +79,13 @@ fn over_series_as_they_come_false_alarms_are_rare_and_falls_are_found() {
     for level in [60.0, 300.0, 2_000.0, 20_000.0] {
         for _ in 0..2 {
             let values = noisy(&mut random, usual(level));
-            false_alarms += fires(&Ours, &values, &mut vec![Mark::Usual; values.len()], 8 * WEEK, 2).len();
+            false_alarms += fires(&OURS, &values, &mut vec![Mark::Usual; values.len()], 8 * WEEK, 2).len();
             weeks_judged += 2;
             let at = 9 * WEEK + 40 + (random.next() * 60.0) as usize;
             let found = |rest: f64| {
                 let mut broken = values[..at + 12].to_vec();
                 broken[at..].iter_mut().for_each(|value| *value = (*value * rest).round());
-                usize::from(!fires(&Ours, &broken, &mut vec![Mark::Usual; broken.len()], at, 2).is_empty())
+                usize::from(!fires(&OURS, &broken, &mut vec![Mark::Usual; broken.len()], at, 2).is_empty())
             };
             (stops, falls, tried) = (stops + found(0.0), falls + found(0.4), tried + 1);
         }
@@ -90,6 +95,55 @@ fn over_series_as_they_come_false_alarms_are_rare_and_falls_are_found() {
         "false alarms a week {a_week:.2} ({false_alarms} in {weeks_judged} weeks), stops found {stops}/{tried}, falls by 60 % {falls}/{tried}"
     );
     assert!(a_week <= 0.5 && stops == tried && falls * 100 >= tried * 85, "{a_week} {stops} {falls} of {tried}");
+}
+
+#[test]
+fn over_ratios_as_they_come_false_alarms_are_rare_and_falls_are_found() {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let (mut false_alarms, mut weeks_judged, mut stops, mut falls, mut tried) = (0, 0, 0, 0, 0);
+    for (level, rate) in [(40.0, 0.3), (60.0, 0.8), (300.0, 0.3), (2_000.0, 0.05), (20_000.0, 0.02)] {
+        let whole = noisy(&mut random, usual(level));
+        let values = parts(&mut random, &whole, rate);
+        let ours = Ours { whole: &whole };
+        false_alarms += fires(&ours, &values, &mut vec![Mark::Usual; values.len()], 8 * WEEK, 2).len();
+        weeks_judged += 2;
+        let at = 9 * WEEK + 40 + (random.next() * 60.0) as usize;
+        let found = |rest: f64| {
+            let mut broken = values[..at + 12].to_vec();
+            broken[at..].iter_mut().for_each(|value| *value = (*value * rest).round());
+            usize::from(!fires(&ours, &broken, &mut vec![Mark::Usual; broken.len()], at, 2).is_empty())
+        };
+        (stops, falls, tried) = (stops + found(0.0), falls + found(0.4), tried + 1);
+    }
+    let a_week = false_alarms as f64 / f64::from(weeks_judged);
+    println!(
+        "ratios: false alarms a week {a_week:.2} ({false_alarms} in {weeks_judged} weeks), stops found {stops}/{tried}, falls by 60 % {falls}/{tried}"
+    );
+    assert!(a_week <= 0.5 && stops == tried && falls + 1 >= tried, "{a_week} {stops} {falls} of {tried}");
+}
+
+#[test]
+fn a_ratio_is_judged_by_how_much_is_below_its_line() {
+    let whole = weeks(6, 1_000.0);
+    let mut values: Vec<f64> = whole.iter().map(|whole| whole * 0.3).collect();
+    let of_week: Vec<u8> = (0..values.len()).map(|at| (at % WEEK) as u8).collect();
+    let marks = vec![Mark::Usual; values.len()];
+    let last = values.len() - 1;
+    let of = |values: &[f64], whole: &[f64]| match score(Hours { values, whole, of_week: &of_week, marks: &marks, tuning: TUNING }) {
+        Scored::Known(score) => score,
+        Scored::Learning => panic!("learning"),
+    };
+    let usual = of(&values, &whole);
+    assert!(usual.sigmas.abs() < 1.0 && (usual.value - 0.3).abs() < 0.001 && (usual.expected - 0.3).abs() < 0.01, "{usual:?}");
+    // Half as many of half as many are as ever.
+    let mut fewer = whole.clone();
+    (fewer[last], values[last]) = (fewer[last] / 2.0, values[last] / 2.0);
+    assert!(of(&values, &fewer).sigmas.abs() < 1.0);
+    assert!(of(&values, &whole).sigmas < -5.0, "of as many as ever they are not");
+    // Of very few one more or less says nothing: hours are taken together.
+    (fewer[last], values[last]) = (2.0, 0.0);
+    let few = of(&values, &fewer);
+    assert!(few.width > 1 && few.sigmas.abs() < 3.0, "{few:?}");
 }
 
 #[test]

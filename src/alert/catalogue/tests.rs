@@ -97,6 +97,37 @@ fn a_channel_of_a_file_is_that_of_the_file_whatever_is_saved_under_its_name() {
 }
 
 #[test]
+fn a_channel_that_is_written_anew_is_another_one_though_it_says_the_same() {
+    let text = "[channels.ops]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n";
+    let of_file = |text: &str| read(text).unwrap().channels[0].fingerprint;
+    assert_eq!(of_file(text), of_file(text));
+    assert_ne!(of_file(text), of_file(&format!("# it is mended\n{text}")));
+    let saved = |version| {
+        let body = serde_json::json!({"kind": "webhook", "url": "http://127.0.0.1:1/"}).to_string();
+        let all = [(CHANNELS.to_owned(), ProjectId(7), Saved { name: "ops".to_owned(), version, body })];
+        Catalogue::of(&Files::default(), &all, &Trust::Operator, &Catalogue::default()).channels[0].fingerprint
+    };
+    // Versions are counted over deletions.
+    assert!(saved(1) == saved(1) && saved(1) != saved(3));
+}
+
+#[test]
+fn a_rule_that_was_saved_before_it_was_refused_is_still_judged() {
+    let saved = |missed_after: &str| {
+        let body = serde_json::json!({
+            "report": "trends", "question": {"series": [{}]}, "condition": {"above": 1}, "missed_after": missed_after,
+        });
+        serde_json::from_value::<SavedRule>(serde_json::json!({"project": "shop", "rule": body})).unwrap()
+    };
+    assert_eq!(saved("0s").rule.check().unwrap_err().field, "missed_after");
+    let key = RuleKey { project: 7, id: "a".to_owned() };
+    for (written, missed_after) in [("0s", 1), ("1s", 1), ("10m", 600)] {
+        let known = KnownRule::of(&key, saved(written), Origin::UNSAVED).unwrap();
+        assert_eq!(known.rule.body.missed_after, Duration::from_secs(missed_after));
+    }
+}
+
+#[test]
 fn what_is_known_in_its_version_is_not_read_again() {
     let saved = |kind: &str, name: &str, version, body: Value| {
         (kind.to_owned(), ProjectId(7), Saved { name: name.to_owned(), version, body: body.to_string() })

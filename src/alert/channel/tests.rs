@@ -16,6 +16,15 @@ fn a_channel_that_is_misspelt_is_refused_by_key() {
         (json!({"kind": "webhook", "url": "https://a.example/", "secret": "file:/nowhere"}), "secret: /nowhere"),
         (json!({"kind": "template", "url": "https://a.example/", "template": "{{ x"}), "template:"),
         (json!({"kind": "email", "url": "smtp://a.example", "from": "x", "to": []}), "from: `x`"),
+        (
+            json!({"kind": "email", "url": "smtp://a.example", "user": "x", "from": "a@b.example", "to": "a@b.example"}),
+            "password: it is missing",
+        ),
+        (
+            json!({"kind": "email", "url": "smtp://a.example", "password": "env:PATH", "from": "a@b.example", "to": "a@b.example"}),
+            "user: it is",
+        ),
+        (json!({"kind": "email", "url": "smtps://x@a.example", "from": "a@b.example", "to": "a@b.example"}), "url: a user without"),
         (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "often"}), "heartbeat:"),
         (json!({"kind": "slack", "url": "https://a.example/", "heartbeat": "1ms"}), "heartbeat: `1ms`"),
     ] {
@@ -31,6 +40,16 @@ fn a_heartbeat_of_no_time_is_none() {
         opened(written, &Trust::Operator).unwrap().heartbeat_s
     };
     assert_eq!((of("0s"), of("1s"), of("1m")), (0, 1, 60));
+}
+
+#[test]
+fn who_has_a_key_alone_has_no_heartbeat_each_second() {
+    for (heartbeat, is_taken, seconds) in [("0s", true, 0), ("1s", false, 30), ("29s", false, 30), ("30s", true, 30), ("1m", true, 60)] {
+        let written = json!({"kind": "slack", "url": "https://a.example/", "heartbeat": heartbeat});
+        assert_eq!(NamedChannel::check_saved(written.as_object().unwrap()).is_ok(), is_taken, "{heartbeat}");
+        // What was saved before it was refused stays a channel.
+        assert_eq!(opened(written, &Trust::Key(Arc::default())).unwrap().heartbeat_s, seconds, "{heartbeat}");
+    }
 }
 
 #[test]

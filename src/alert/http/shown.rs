@@ -31,15 +31,18 @@ impl ShownDeliveries {
     }
 }
 
+/// Whether a channel is one of those whose receivers do not want any more.
+pub(super) fn is_switched_off(channel: &NamedChannel, gone: &[Stored]) -> bool {
+    gone.iter().any(|row| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string())
+}
+
 /// A channel; `gone` are those whose receivers do not want any more.
 pub(super) fn shown_channel(channel: &NamedChannel, gone: &[Stored], deliveries: &ShownDeliveries) -> Value {
     let of = if channel.project.is_none() { "all" } else { "project" };
-    let is_gone = |row: &Stored| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string();
-    let is_gone = gone.iter().any(is_gone);
     let waiting = deliveries.waiting.get(&channel.id).copied().unwrap_or_default();
     let mut shown = json!({
         "id": channel.id, "kind": channel.kind, "of": of, "of_file": channel.file.is_some(), "heartbeat_s": channel.heartbeat_s,
-        "switched_off": is_gone, "waiting": waiting,
+        "switched_off": is_switched_off(channel, gone), "waiting": waiting,
     });
     if let Some(failed) = deliveries.failed.get(&channel.id) {
         shown["failed"] = failed.clone();

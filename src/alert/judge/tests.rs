@@ -1,5 +1,6 @@
 mod told;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -83,6 +84,27 @@ fn a_line_that_is_not_among_the_largest_is_judged_where_that_says_enough() {
     assert_eq!(verdict(json!({"above": 10.0}), Some(3.0)), Verdict::Right);
     assert_eq!(verdict(json!({"above": 10.0}), Some(30.0)), Verdict::Unjudged);
     assert_eq!(verdict(json!({"below": 2.5}), None), Verdict::Wrong);
+    // With 7 events all is well, with none or with 50 it is not.
+    assert_eq!(verdict(json!({"outside": [5, 10]}), Some(50.0)), Verdict::Unjudged);
+    assert_eq!(verdict(json!({"outside": [5, 10]}), Some(4.0)), Verdict::Wrong);
+}
+
+#[test]
+fn slots_that_are_judged_again_with_other_lines_as_the_largest_stay_as_they_were() {
+    let rule = rule(json!({"condition": {"above": 2}, "resolve": null, "max_groups": 1}));
+    let mut state = RuleState::default();
+    let of = |name: &str, slot: i64, value: f64, least: f64| {
+        let series = Series { values: [(slot, value)].into(), ..Series::default() };
+        Observed { lines: [(name.to_owned(), series)].into(), absent: Some(0.0), least: Some(least), ..Observed::default() }
+    };
+    let mut recent = judge(&rule, &mut state, &of("a", 0, 3.0, 3.0), &occasion(&[0])).seen;
+    recent.extend(judge(&rule, &mut state, &of("b", MINUTE, 10.0, 10.0), &occasion(&[MINUTE])).seen);
+    let seen = recent.clone();
+    // Of both minutes `b` alone is among the largest.
+    assert!(revise(&rule, &state, &mut recent, &of("b", MINUTE, 10.0, 10.0)).is_empty());
+    assert_eq!(recent[&0]["a"], seen[&0]["a"]);
+    let revised = revise(&rule, &state, &mut recent, &of("b", MINUTE, 1.0, 1.0));
+    assert_eq!(revised.iter().map(|revision| (revision.slot, revision.line.as_str())).collect::<Vec<_>>(), [(MINUTE, "b")]);
 }
 
 proptest! {

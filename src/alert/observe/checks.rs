@@ -11,7 +11,7 @@ impl Rule {
     /// 400 that names the field.
     pub(crate) fn check_question(&self) -> Result<(), QueryError> {
         let known: &[&str] = match self.source() {
-            Source::Report => return self.check_line(),
+            Source::Report => return self.check_line().and_then(|()| self.check_unusual()),
             Source::Ledger => &["outcome"],
             Source::Lag => &[],
             Source::Board => &["board"],

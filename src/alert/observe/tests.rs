@@ -41,6 +41,19 @@ fn what_is_behind_a_number_is_asked_where_the_answer_does_not_say_it() {
     let series = json!([{"event": "a", "name": "one"}, {"event": "b", "math": "max", "property": "p"}]);
     let second = json!({"min_count": 10, "line": "b", "question": {"series": series}});
     assert_eq!(rule(second).count_question(SPAN).unwrap()["series"], json!([{"event": "b", "math": "total"}]));
+    // Of a breakdown the same lines: those that are large in what is watched.
+    let by_plan = |question: Value| {
+        let mut question = question;
+        question["breakdown"] = json!("properties.plan");
+        let asked = rule(json!({"min_count": 10, "max_groups": 600, "question": question}));
+        (asked.count_question(SPAN).unwrap(), asked.numbers_of_slot())
+    };
+    let average = json!({"event": "a", "math": "avg", "property": "p"});
+    let (asked, numbers) = by_plan(json!({"series": [average]}));
+    assert_eq!((&asked["series"], &asked["formula"]), (&json!([average, {"event": "a", "math": "total"}]), &json!("B")));
+    assert_eq!((&asked["breakdown"], &asked["limit"], numbers), (&json!("properties.plan"), &json!(600), 1_204));
+    let (asked, _) = by_plan(json!({"series": [{"event": "a"}, {"event": "b"}], "formula": "A/B"}));
+    assert_eq!((&asked["series"], &asked["formula"]), (&json!([{"event": "a"}, {"event": "b", "math": "total"}]), &json!("B")));
     for (formula, counted) in [("B/A", json!({"event": "a", "math": "total"})), ("A/B", json!({"event": "b", "math": "total"}))] {
         let ratio = json!({"min_count": 10, "question": {"series": series, "formula": formula}});
         assert_eq!(rule(ratio).count_question(SPAN).unwrap()["series"], json!([counted]), "{formula}");

@@ -39,7 +39,8 @@ impl Owner {
             let (seen, arrived) = (owned.arrived, self.parts.judging.arrivals());
             (owned.revised, owned.arrived) = (Instant::now(), Some(arrived));
             let touched = owned.touched(seen, &self.parts.judging);
-            owned.left_for_later = owned.state.cursor.and_then(|cursor| owned.known.rule.next_slot(cursor)).map(DataVersions::quarter);
+            owned.left_for_later =
+                owned.revisable().and_then(|slots| owned.known.rule.events_of(slots)).map(|of| DataVersions::quarter(of.until_ms));
             let Some(span) = touched.filter(|span| span.from_ms < span.until_ms) else { continue };
             let span = last_piece(&owned.known.rule, span, owned.state.lines.len());
             owned.is_busy = true;
@@ -125,14 +126,21 @@ async fn revision(parts: Arc<Parts>, known: Arc<KnownRule>, state: RuleState, as
 }
 
 impl Owned {
-    /// The slots that late events may have touched since `seen`. Quarters of an hour are told apart, and the one that is going on is left for
+    /// The slots that late events may change.
+    fn revisable(&self) -> Option<Span> {
+        let rule = &self.known.rule;
+        let until_ms = rule.next_slot(self.state.cursor?)?;
+        Some(Span { from_ms: until_ms - millis(rule.body.revise_for), until_ms })
+    }
+
+    /// Those of them that late events may have touched since `seen`. Quarters of an hour are told apart, and the one that is going on is left for
     /// later: events arrive there all the time.
     fn touched(&self, seen: Option<Version>, queries: &Queries) -> Option<Span> {
         let rule = &self.known.rule;
-        let until_ms = rule.next_slot(self.state.cursor?)?;
-        let from_ms = until_ms - millis(rule.body.revise_for);
-        let Some(seen) = seen else { return Some(Span { from_ms, until_ms }) };
-        let (first, end) = (DataVersions::quarter(from_ms), DataVersions::quarter(until_ms));
+        let slots = self.revisable()?;
+        let Some(seen) = seen else { return Some(slots) };
+        let events = rule.events_of(slots)?;
+        let (first, end) = (DataVersions::quarter(events.from_ms), DataVersions::quarter(events.until_ms));
         // What is revised for less than a quarter of an hour lies in the one that is going on.
         if first >= end {
             return None;
@@ -142,10 +150,9 @@ impl Owned {
         let passed_over = self.left_for_later.filter(|left| *left < end).map(|left| left.max(first)..=end - 1);
         let quarters: Vec<_> = [arrived, passed_over].into_iter().flatten().collect();
         let (from, until) = (quarters.iter().map(|of| *of.start()).min()?, quarters.iter().map(|of| *of.end() + 1).max()?);
-        let [from, until] = [from, until].map(|quarter| i64::from(quarter) * QUARTER_MS);
-        let from_ms = rule.interval.start_ms(from, &rule.zone)?;
-        // A number may be made of several slots: those after it are touched too.
-        let reach = from_ms - rule.look_back(from_ms)?;
-        Some(Span { from_ms, until_ms: until_ms.min(until.saturating_add(reach)) })
+        let [from_ms, until_ms] = [from, until].map(|quarter| i64::from(quarter) * QUARTER_MS);
+        let touched = rule.touched_by(Span { from_ms, until_ms })?;
+        let first_ms = rule.interval.start_ms(slots.from_ms, &rule.zone)?;
+        Some(Span { from_ms: touched.from_ms.max(first_ms), until_ms: touched.until_ms.min(slots.until_ms) })
     }
 }

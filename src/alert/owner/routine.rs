@@ -7,13 +7,14 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::evaluate::{apart, row};
-use super::{Owned, Owner, Tried, Work};
+use super::{Owned, Owner, Subject, Tried, Work};
 use crate::alert::catalogue::RuleKey;
 use crate::alert::channel::{Channel, Delivery, NamedChannel};
 use crate::alert::judge::{Judged, RuleState};
 use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::outbox::{Begun, Outbox};
+use crate::alert::repeats::{BegunRepeat, Repeat, Wanted};
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -28,16 +29,30 @@ impl Owner {
         let begun = self.outbox.begin(&self.catalogue, now_ms).into_iter();
         let begun = begun.map(|begun| {
             let Begun { number, id, channel, delivery } = begun;
-            tell(channel, Tried { number: Some(number), channel: id, delivery, sent: broken_off() })
+            tell(channel, Tried { subject: Subject::Notice(number), channel: id, delivery, sent: broken_off() })
         });
         let mut begun: Vec<BoxFuture<'static, Tried>> = begun.collect();
-        begun.extend(self.repeats(now_ms));
-        begun.extend(self.heartbeats(now_ms));
+        let wanted = [self.repeats(now_ms), self.heartbeats(now_ms)];
+        wanted.into_iter().flatten().for_each(|wanted| self.again.want(wanted));
+        begun.extend(self.begin_again(now_ms));
         begun
     }
 
+    /// Begins what is told again and again, as far as there is room for it.
+    fn begin_again(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
+        let (now, outbox) = (Instant::now(), &self.outbox);
+        let may_be_told = |channel: &NamedChannel| !outbox.is_paused(channel, now) && !outbox.is_switched_off(channel);
+        let begun = self.again.begin(&self.catalogue, may_be_told).into_iter();
+        let tell_again = |BegunRepeat { repeat, channel, delivery }: BegunRepeat| {
+            let delivery = Delivery { now_s: now_ms / 1_000, ..delivery };
+            let id = repeat.channel_id().to_owned();
+            tell(channel, Tried { subject: Subject::Repeat(repeat), channel: id, delivery, sent: broken_off() })
+        };
+        begun.map(tell_again).collect()
+    }
+
     /// Tells receivers that forget what goes on.
-    fn repeats(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
+    fn repeats(&mut self, now_ms: i64) -> Vec<Wanted> {
         let pause = self.parts.config.repeat_every;
         let mut due: Vec<(RuleKey, Notice)> = Vec::new();
         let keys: Vec<RuleKey> = self.rules.keys().cloned().collect();
@@ -100,10 +115,11 @@ impl Owner {
     }
 
     /// Tells those who want to hear it that alerts are judged.
-    fn heartbeats(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
+    fn heartbeats(&mut self, now_ms: i64) -> Vec<Wanted> {
         let mut begun = Vec::new();
         if self.healthy.elapsed() > HEALTHY {
             // Nothing can be judged or written: silence says so.
+            self.again.forget_heartbeats();
             return begun;
         }
         let now = Instant::now();
@@ -234,18 +250,18 @@ fn without_state(key: &RuleKey, state: &RuleState, now_ms: i64) -> Vec<AlertRow>
     rows
 }
 
-/// Tells a channel what is told again and again.
-fn unrecorded(to: &NamedChannel, notice: Notice, now_ms: i64) -> BoxFuture<'static, Tried> {
+/// What a channel is to be told again and again.
+fn unrecorded(to: &NamedChannel, notice: Notice, now_ms: i64) -> Wanted {
     let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
-    tell(Arc::clone(&to.channel), Tried { number: None, channel: to.id.clone(), delivery, sent: broken_off() })
+    Wanted { repeat: Repeat::of(to, &delivery), delivery }
 }
 
 /// Tells a channel; `failed` is what comes of it where that panics.
 fn tell(channel: Arc<dyn Channel>, failed: Tried) -> BoxFuture<'static, Tried> {
-    let (number, id, delivery) = (failed.number, failed.channel.clone(), failed.delivery.clone());
+    let (subject, id, delivery) = (failed.subject.clone(), failed.channel.clone(), failed.delivery.clone());
     let telling = async move {
         let sent = channel.tell(&delivery).await;
-        Tried { number, channel: id, delivery, sent }
+        Tried { subject, channel: id, delivery, sent }
     };
     apart(telling, failed)
 }

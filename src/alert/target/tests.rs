@@ -122,6 +122,17 @@ async fn a_status_counts_whether_its_body_ends_or_not() {
 }
 
 #[tokio::test]
+async fn where_nobody_is_at_the_first_address_of_a_name_the_next_one_is_tried() {
+    let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (there, gone) = (bind(), bind());
+    let (there_at, gone_at) = (there.local_addr().unwrap(), gone.local_addr().unwrap());
+    drop(gone);
+    assert_eq!(connected(&[gone_at, gone_at, there_at]).await.unwrap().peer_addr().unwrap(), there_at);
+    assert_eq!(connected(&[gone_at]).await.unwrap_err(), "cannot connect: connection refused");
+    assert!(connected(&[gone_at, gone_at, gone_at, gone_at, there_at]).await.is_err(), "at most four are tried");
+}
+
+#[tokio::test]
 async fn a_name_that_resolves_to_such_an_address_is_refused_when_it_is_used() {
     // What a name server said when it was saved does not count: a name of the hosts file stands for one that has moved.
     let target = Target { url: Url::parse("https://localhost:8443/").unwrap(), trust: Trust::Key(Arc::default()) };

@@ -28,6 +28,8 @@ const QUERY_ID: &str = "pulse-alerts-";
 const POLL: Duration = Duration::from_millis(20);
 /// Most rows of what is read for people.
 const MOST_SHOWN: u64 = 1_000;
+/// Most bytes of them, of each kind: those of a thousand lines in some thirty slots.
+const MOST_BYTES_SHOWN: u64 = 2 << 20;
 /// Most lines of what is read for people.
 const MOST_LINES_SHOWN: u64 = 20_000;
 /// Rows of lines are deleted 90 days after they were written (the migration says it): what is nearly as old is not read, since what has taken its
@@ -229,12 +231,34 @@ pub async fn slots(store: &ClickHouse, of: JudgedSlots<'_>) -> Result<Vec<Stored
     read(store, &to.uint(MOST_REVISED)).await
 }
 
-/// The newest rows of one kind about a rule, from before `before` ms, newest first.
-pub async fn newest(store: &ClickHouse, of: Newest<'_>) -> Result<Vec<Stored>, ClickHouseError> {
-    let Newest { kind, project, rule, before, limit } = of;
-    let to = select(store).sql(" FINAL WHERE kind = ").string(kind).sql(" AND project_id = ").uint(project);
-    let to = to.sql(" AND rule = ").string(rule).sql(" AND slot < fromUnixTimestamp64Milli(").int(before);
-    read(store, &to.sql(") ORDER BY slot DESC, version DESC LIMIT ").uint(limit.min(MOST_SHOWN))).await
+/// The newest rows of one kind about a rule, from before `before` ms, newest first: as many as are wanted, and have few enough bytes.
+pub async fn newest(store: &ClickHouse, of: Newest<'_>) -> Result<Page, ClickHouseError> {
+    let limit = of.limit.min(MOST_SHOWN);
+    // How long they are is known before any of them is read.
+    let lengths = Statement::of("SELECT length(body) FROM ").table(&store.table(ALERT_STATES.name()));
+    let lengths: Vec<(Whole<u64>,)> = rows(store, &of.ordered(lengths, limit)).await?;
+    let fitting = fitting(lengths.iter().map(|(length,)| length.0));
+    let read = read(store, &of.ordered(select(store), fitting)).await?;
+    Ok(Page { is_cut: fitting == limit || fitting < lengths.len() as u64, rows: read })
+}
+
+/// How many of these have at most [`MOST_BYTES_SHOWN`] together: at least one.
+fn fitting(lengths: impl Iterator<Item = u64>) -> u64 {
+    let mut bytes = 0_u64;
+    let fits = |(at, length): &(u64, u64)| {
+        bytes = bytes.saturating_add(*length);
+        *at == 0 || bytes <= MOST_BYTES_SHOWN
+    };
+    (0..).zip(lengths).take_while(fits).count() as u64
+}
+
+/// Rows, and whether there may be more behind them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<Stored>,
+    /// Whether there may be more.
+    pub is_cut: bool,
 }
 
 /// Which rows.
@@ -250,6 +274,16 @@ pub struct Newest<'a> {
     pub before: i64,
     /// How many.
     pub limit: u64,
+}
+
+impl Newest<'_> {
+    /// What is selected `to` be read, of these rows in their order.
+    fn ordered(self, to: Statement, limit: u64) -> Statement {
+        let Self { kind, project, rule, before, .. } = self;
+        let to = to.sql(" FINAL WHERE kind = ").string(kind).sql(" AND project_id = ").uint(project);
+        let to = to.sql(" AND rule = ").string(rule).sql(" AND slot < fromUnixTimestamp64Milli(").int(before);
+        to.sql(") ORDER BY slot DESC, version DESC LIMIT ").uint(limit)
+    }
 }
 
 fn select(store: &ClickHouse) -> Statement {
@@ -299,4 +333,17 @@ fn texts<'a>(name: &str, values: impl Iterator<Item = &'a String>, out: &mut Vec
     let mut column = StringColumn::default();
     values.for_each(|value| column.push(value.as_bytes()));
     StringColumn::put(std::iter::once(&column), name, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_for_people_is_bounded_by_its_bytes_and_never_nothing() {
+        assert_eq!(fitting([65_000; 1_000].into_iter()), 32);
+        assert_eq!(fitting([100; 1_000].into_iter()), 1_000);
+        assert_eq!(fitting([5 << 20, 1].into_iter()), 1);
+        assert_eq!(fitting(std::iter::empty()), 0);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{World, ask, many};
+use super::{World, ask, many, write};
 use crate::harness::receiver::{MailServer, Reaction, Received};
 use crate::harness::{PATIENCE, POLL};
 
@@ -175,4 +175,20 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     assert_eq!(world.hooks().len(), before);
     let channel = world.http().get("/v1/channels/hook").await.1;
     assert_eq!((&channel["switched_off"], &channel["of_file"]), (&json!(true), &json!(true)));
+    let (_, tried) = ask(world.http(), Method::POST, "/v1/channels/hook/test", &Value::Null).await;
+    assert_eq!((&tried["outcome"], &tried["switched_off"]), (&json!("delivered"), &json!(true)), "{tried}");
+    // Written anew with the same words: it is told again.
+    let text = std::fs::read_to_string(world.files.path().join("test.toml")).unwrap();
+    write(world.files.path(), &format!("{text}# it is mended\n"));
+    let on = async {
+        while world.http().get("/v1/channels/hook").await.1["switched_off"] != false {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, on).await.expect("it stays switched off");
+    world.until_read().await;
+    let before = world.hooks().len();
+    world.pass(60);
+    world.judged("c").await;
+    assert_eq!(world.receiver.wait("/hook", before + 1).await[before].kind(), "resolved");
 }

@@ -210,6 +210,48 @@ async fn events_that_come_late_revise_a_verdict_and_tell_nobody() {
 }
 
 #[tokio::test]
+async fn a_step_of_a_funnel_that_comes_late_revises_the_slot_in_which_it_was_entered() {
+    let mut world = World::start("", &[]).await;
+    let steps = json!([{"event": "signup"}, {"event": "order"}]);
+    let rule = json!({
+        "report": "funnel", "question": {"steps": steps, "window": "30m"}, "interval": "minute", "condition": {"below": 0.5},
+        "evaluation_delay": "0s",
+    });
+    world.put("orders", &rule).await;
+    world.until("orders", |rule| rule["judged_through"].is_string()).await;
+    world.send("signup", 1).await;
+    let slot = world.now_ms().div_euclid(MINUTE_MS) * MINUTE_MS;
+    let time = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
+    let over = async |world: &mut World, minutes: i64| {
+        world.leap(minutes * 60).await;
+        // It is judged once its window is over.
+        let through = time((world.now_ms() - 30 * MINUTE_MS).div_euclid(MINUTE_MS) * MINUTE_MS);
+        world.until("orders", |rule| rule["judged_through"].as_str() >= Some(&through)).await;
+        // What was going on is looked at again, since it is over now.
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    };
+    over(&mut world, 31).await;
+    over(&mut world, 15).await;
+    assert_eq!(changes(&world.history("orders").await)[0], "fired");
+    let late = json!({"batch": [{"type": "order", "anonymousId": "v0", "timestamp": time(slot + 20 * MINUTE_MS)}]});
+    assert_eq!(world.http().capture(&late).await.0, StatusCode::OK);
+    world.http().settled().await;
+    over(&mut world, 15).await;
+    let revised = async {
+        loop {
+            let history = world.history("orders").await;
+            let found = history["history"].as_array().unwrap().iter().find(|entry| entry["event"] == "revision").cloned();
+            if let Some(found) = found {
+                return found;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    let revision = tokio::time::timeout(PATIENCE, revised).await.expect("nothing was revised");
+    assert_eq!((&revision["slot"], &revision["was"]["value"], &revision["is"]["value"]), (&json!(time(slot)), &json!(0.0), &json!(1.0)));
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_nothing_is_judged_and_then_all_in_order_and_told_once() {
     let mut world = World::start("", &[]).await;
     world.put("signups", &many("signup", &["hook"])).await;

@@ -112,6 +112,8 @@ export interface Happened {
 export interface History {
   history: Happened[];
   slots: Slot[];
+  /** Before what the next of each are asked for; none where there is no more. */
+  next?: { history?: string; slots?: string };
 }
 
 export interface Tested {

@@ -1,6 +1,6 @@
 // One rule: how it stands, what it saw and did, the chart that it watches with the people behind it, and what can be said to it.
 import { useState } from "preact/hooks";
-import { forget_rule, path_of, say, WITHOUT_END_MS, type Happened, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
+import { forget_rule, path_of, say, WITHOUT_END_MS, type History, type Rule, type Said, type ShownAlert } from "../../api/alerts";
 import { useAnswers } from "../../api/ask";
 import { Table } from "../../chart/table";
 import { session, type ApiError } from "../../api/client";
@@ -18,7 +18,7 @@ import { Builder } from "./builder";
 import { Verdicts, verdicts_note, verdicts_table } from "./verdicts";
 import { condition_words, drafted, episodes_of, happened_words, line_name, reduced, remarks_of, rule_words, unit_of } from "./words";
 
-/** Slots of the history, and lines of it. */
+/** Slots of the history, and lines of it: at most, since long ones are fewer. */
 const SHOWN = 200;
 /** What a chart of such slots shows. */
 const AROUND: Record<string, string> = { minute: "-3h", hour: "-6d/d", day: "-29d/d", week: "-11w/w", month: "-11M/M" };
@@ -177,7 +177,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
           <div class="tools">
             {slots.length > 0 && <button type="button" class="quiet" aria-pressed={is_table} onClick={() => set_is_table(!is_table)}>Table</button>}
             {slots.length > 0 && <SaveButtons title={`${rule.name ?? ""}: what it saw`} note={() => verdicts_note(rule, slots)} table={table} />}
-            {slots.length === SHOWN && <button type="button" class="quiet" onClick={() => change({ before: slots[0]!.slot, slot: null })}>Earlier</button>}
+            {known?.next?.slots && <button type="button" class="quiet" onClick={() => change({ before: known.next!.slots!, slot: null })}>Earlier</button>}
             {(before || slot) && <button type="button" class="quiet" onClick={() => change({ before: null, slot: null })}>Up to now</button>}
           </div>
         </header>
@@ -197,7 +197,7 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
       <section class="tile wide" data-tile="history" aria-labelledby="title-history" aria-busy={!known && !problem}>
         <header>
           <h2 id="title-history">What happened</h2>
-          <div class="tools">{history.length === SHOWN && <button type="button" class="quiet" onClick={() => change({ before: older(history), slot: null })}>Older</button>}</div>
+          <div class="tools">{known?.next?.history && <button type="button" class="quiet" onClick={() => change({ before: known.next!.history!, slot: null })}>Older</button>}</div>
         </header>
         {known && !known.history.length && <p class="nothing">Nothing yet.</p>}
         <ul class="happened">
@@ -208,12 +208,6 @@ function Past({ id, alert, asked, slot }: { id: string; alert: ShownAlert; asked
       </section>
     </>
   );
-}
-
-/** Before what the next lines of the history lie: the last slot may have more of them, unless it is the only one. */
-function older(history: Happened[]): string {
-  const last = history[history.length - 1]!.slot;
-  return history[0]!.slot === last ? last : new Date(Date.parse(last) + 1).toISOString();
 }
 
 function Lines({ alert }: { alert: ShownAlert }) {
