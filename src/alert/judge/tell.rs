@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Judged, Occasion, RuleState, Told};
 use crate::alert::machine::{self, Change, Line, Quiet};
-use crate::alert::observe::Observed;
 use crate::alert::rule::Rule;
 
 /// Most incidents of a rule that go on at a time; what comes then is a part of the last one.
@@ -35,7 +34,6 @@ pub(crate) fn tell_kept_back(rule: &Rule, state: &mut RuleState, quiet: &dyn Fn(
     let mut judged = Judged { episode: state.episode, ..Judged::default() };
     let occasion = Occasion { slots: &[], is_late: false, quiet };
     tell(rule, state, &mut judged, &Tellings { occasion: &occasion, changes: &BTreeMap::new() });
-    judged.changed.extend(state.forget(&Observed::default()));
     state.note_written(&mut judged);
     judged
 }

@@ -76,7 +76,7 @@ fn that_something_flaps_which_is_right_when_channels_may_be_told_has_a_name_by_w
 fn lines_that_fire_later_are_incidents_of_their_own_up_to_some_number_and_all_of_them_end() {
     let rule = rule(json!({"condition": {"above": 2}, "resolve": null}));
     let about = About { project: 1, project_name: "shop", id: "many", rule: &rule, base: "" };
-    let (mut state, mut open, mut most) = (RuleState::default(), BTreeMap::new(), 0);
+    let (mut state, mut open, mut most) = (RuleState::default(), BTreeMap::new(), 0_usize);
     // Each minute one more fires; with the last minute all are over.
     for minute in 1..=20 {
         let slot = minute * MINUTE;
