@@ -16,6 +16,8 @@ export default defineConfig({
   reporter: [["line"]],
   outputDir: process.env.SCREEN_OUT,
   use: {
+    // What waits for something that never comes says so, where the test's own time would end with no word of it.
+    actionTimeout: 180_000,
     baseURL: process.env.ADDRESS,
     viewport: { width: 1280, height: 800 },
     locale: "en-GB",

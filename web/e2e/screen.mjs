@@ -81,9 +81,18 @@ export async function settled(page) {
 
 /** Does something as one who does not want it after all when it is asked about. */
 export async function unsure(page, act) {
-  await page.evaluate(() => void ([window.asks, window.confirm] = [window.confirm, () => false]));
+  // The one question that it leads to hears no, and is waited for: where it comes after the click has ended, the next answer would be its own.
+  await page.evaluate(() => {
+    const asks = window.confirm;
+    window.unsure = true;
+    window.confirm = (question) => {
+      window.confirm = asks;
+      window.unsure = false;
+      return asks(question) && false;
+    };
+  });
   await act();
-  await page.evaluate(() => void (window.confirm = window.asks));
+  await page.waitForFunction(() => !window.unsure);
 }
 
 /** Notes that something has happened, for as long as `test` lasts: other tests look at the notes of the project too. */
