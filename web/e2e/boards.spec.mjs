@@ -1,6 +1,6 @@
 // Boards: a chart is kept where it was made, shown beside others in one request, and nobody's change is lost.
 import { createServer } from "node:http";
-import { ADDRESS, ask, expect, KEY, open, own_board, settled, STEPS, table, test, tile, unsure, WEEK_BEFORE, written } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, own_board, people_behind, settled, STEPS, table, test, tile, unsure, WEEK_BEFORE, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
@@ -240,4 +240,123 @@ test("a board is shared by a link that shows the same without a key, no people, 
     await expect(guest.getByRole("alert")).toContainText("opens nothing", { timeout: 5_000 });
   }).toPass();
   await context.close();
+});
+
+/** A day that is over, with the one after it, and two such days. */
+const DAY = { from: "-3d/d", to: "-2d/d", timezone: "UTC" };
+const DAYS = { ...DAY, to: "-1d/d" };
+const BROKEN_DOWN = { breakdown: "country", limit: 1 };
+const COMPARED = { compare: "previous" };
+/** An answer and the one that it is compared with. */
+const both = (result) => [result, ...(result.compare ? [result.compare] : [])];
+
+/** Puts tiles on a board of their own, for as long as `test` lasts. */
+async function with_board(id, tiles, test) {
+  const address = `${ADDRESS}/v1/boards/${id}`;
+  const headers = { authorization: `Bearer ${KEY}` };
+  const put = await fetch(address, { method: "PUT", headers, body: JSON.stringify({ title: id, tiles }) });
+  expect(put.status, await put.text()).toBe(200);
+  try {
+    await test();
+  } finally {
+    await fetch(address, { method: "DELETE", headers });
+  }
+}
+
+test("retention on a board: lines, the time before and sums, each number with its people", async ({ page }) => {
+  const plain = { ...DAY, period: "day", periods: 2, cohort_event: { event: "page" }, return_event: { event: "product_viewed" }, type: "recurring" };
+  const asked = [
+    { ...plain, breakdown: ["country", "device_type"], limit: 1, rolling: true }, { ...plain, ...BROKEN_DOWN, ...COMPARED, mode: "on_or_after" }, { ...plain, ...COMPARED, value: { sum: "properties.price" } },
+  ];
+  await with_board("retentions", asked.map((question, index) => ({ title: `Retention ${index}`, report: "retention", question })), async () => {
+    await open(page, "/boards/retentions");
+    for (const [index, question] of asked.entries()) {
+      const shown = tile(page, `tile${index}`);
+      const rows = both(await ask("retention", question)).flatMap(({ cohorts }) => cohorts);
+      const cells = (rows) => rows.filter(({ size }) => size).flatMap(({ values }) => values.filter((value) => value !== null));
+      expect(await shown.locator(".heat").evaluateAll((all) => all.map((one) => Number(one.dataset.value))), `retention ${index}`).toEqual(cells(rows));
+      await people_behind(page, shown.locator("[data-size]"), rows.map(({ size }) => size));
+      // Behind a sum are those whose events it is of.
+      const { value: _, ...counted } = question;
+      await people_behind(page, shown.locator(".heat"), cells(both(await ask("retention", counted)).flatMap(({ cohorts }) => cohorts)));
+      expect((await table(page, `tile${index}`)).map((row) => row.slice(-3)), `table ${index}`).toEqual(rows.map(({ size, values }) => [size, ...values].map(written)));
+    }
+    // A sum is no share, and no people.
+    const sums = (await ask("retention", asked[2])).cohorts;
+    await tile(page, "tile2").getByRole("button", { name: "Table", exact: true }).click();
+    await expect(tile(page, "tile2").locator(".heat").first()).toHaveText(written(sums.find(({ size }) => size).values[0]));
+    await expect(tile(page, "tile2").locator(".heat").first()).toHaveAccessibleName(/^[\d,.]+ of price: day 0 of /);
+    await expect(tile(page, "tile2")).not.toContainText("%");
+    await expect(tile(page, "tile2").locator(".summary")).toContainText("of price");
+  });
+});
+
+test("lifecycle and stickiness on a board: lines and the time before, each number with its people", async ({ page }) => {
+  const lines = { ...BROKEN_DOWN, ...COMPARED };
+  const tiles = [
+    ...[{ event: "page", ...COMPARED }, lines].map((question) => ({ title: "Lifecycle", report: "lifecycle", question: { ...DAY, ...question } })),
+    // The time before may have more days.
+    ...[{ event: "page", compare: { from: "-6d/d", to: "-3d/d" } }, lines, { ...BROKEN_DOWN, cumulative: true }].map((question) => ({ title: "Stickiness", report: "stickiness", question: { ...DAYS, ...question } })),
+  ];
+  await with_board("lines", tiles, async () => {
+    await open(page, "/boards/lines");
+    for (const [index, { report, question }] of tiles.entries()) {
+      const result = await ask(report, question);
+      const charts = both(result);
+      const rows = await table(page, `tile${index}`);
+      const of_status = (chart) => Array.from({ length: chart.series.length / 4 }, (_, at) => chart.series.slice(4 * at, 4 * at + 4));
+      const numbers = report === "lifecycle"
+        ? charts.flatMap((chart) => of_status(chart).flatMap((series) => chart.buckets.map((_, bucket) => series.map(({ values }) => values[bucket]))))
+        : Array.from({ length: Math.max(...charts.map(({ times }) => times.length)) }, (_, at) => charts.flatMap(({ series }) => series.map(({ values, at_least }) => (at_least ?? values)[at])));
+      expect(rows.map((row) => row.slice(-numbers[0].length)), `${report} ${index}`).toEqual(numbers.map((row) => row.map(written)));
+      await people_behind(page, tile(page, `tile${index}`).locator("td button"), numbers.flat().filter((number) => number !== undefined));
+    }
+    // Each line by its name, as a picture and as a sentence.
+    for (const index of [1, 3]) {
+      await tile(page, `tile${index}`).getByRole("button", { name: "Table", exact: true }).click();
+      await expect(tile(page, `tile${index}`).locator(".summary")).toContainText("more lines");
+    }
+    await expect(tile(page, "tile1").getByRole("slider")).toHaveCount(6);
+    await expect(tile(page, "tile1").locator("h3").filter({ hasText: "before" })).toHaveCount(3);
+    await expect(tile(page, "tile3").locator(".legend li")).toHaveCount(6);
+    const first = tile(page, "tile3").getByRole("slider");
+    const [line] = (await ask("stickiness", tiles[3].question)).series;
+    await first.focus();
+    await page.keyboard.press("Home");
+    await page.keyboard.press("Enter");
+    await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(line.values[0]));
+  });
+});
+
+test("a funnel on a board: in any order, over time and by how long it takes, each number with its people", async ({ page }) => {
+  const steps = { ...DAY, steps: ["page", "product_viewed", "order"].map((event) => ({ event })) };
+  const tiles = [
+    { ...steps, order: "unordered", ...BROKEN_DOWN }, { ...steps, view: "trend", ...BROKEN_DOWN, ...COMPARED }, { ...steps, view: "time_to_convert", bins: 4, ...BROKEN_DOWN, ...COMPARED },
+  ].map((question, index) => ({ title: `Funnel ${index}`, report: "funnel", question }));
+  await with_board("funnels", tiles, async () => {
+    await open(page, "/boards/funnels");
+    const [unordered, trend, times] = await Promise.all(tiles.map(({ question }) => ask("funnel", question)));
+    const bars = unordered.groups.flatMap((group) => group.steps);
+    await people_behind(page, tile(page, "tile0").locator("[data-count]"), bars.map(({ count }) => count));
+    await people_behind(page, tile(page, "tile0").locator("[data-dropped]"), bars.filter((_, index) => index % 3).map(({ dropped }) => dropped));
+    await expect(tile(page, "tile0").locator("li strong").nth(2)).toHaveText("all 3 steps");
+
+    const lines = both(trend).flatMap(({ groups }) => groups);
+    const totals = ({ entered, converted }) => [entered, converted].map((values) => values.reduce((sum, value) => sum + value, 0));
+    const numbers = [lines.flatMap(totals), ...trend.buckets.map((_, bucket) => lines.flatMap(({ entered, converted }) => [entered[bucket], converted[bucket]]))];
+    await table(page, "tile1");
+    await people_behind(page, tile(page, "tile1").locator("td button"), numbers.flat());
+    await tile(page, "tile1").getByRole("button", { name: "Table", exact: true }).click();
+    await expect(tile(page, "tile1").locator(".legend li")).toHaveCount(lines.length);
+    await tile(page, "tile1").getByRole("slider").focus();
+    await page.keyboard.press("Home");
+    await page.keyboard.press("Enter");
+    await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(trend.groups[0].converted[0]));
+    await page.keyboard.press("Escape");
+
+    const groups = both(times).flatMap(({ groups }) => groups);
+    await expect(tile(page, "tile2").getByRole("slider")).toHaveCount(groups.filter(({ bins }) => bins.length).length);
+    expect((await table(page, "tile2")).map((row) => row.at(-1))).toEqual(groups.flatMap(({ bins }) => bins.map(({ count }) => written(count))));
+    await expect(page.getByText("This cannot be drawn")).toHaveCount(0);
+  });
 });

@@ -1,19 +1,7 @@
 // Each report on its page: the numbers are the API's, and the people behind each are as many.
-import { ADDRESS, ask, expect, KEY, open, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, people_behind, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
-
-/** Clicks every one of some numbers, and looks how many people are behind it. */
-async function people_behind(page, buttons, expected) {
-  const count = await buttons.count();
-  expect(count).toBe(expected.length);
-  for (let at = 0; at < count; at++) {
-    await buttons.nth(at).click();
-    await expect(page.locator("[data-total]"), `number ${at}`).toHaveAttribute("data-total", String(Math.abs(expected[at])));
-    await page.keyboard.press("Escape");
-    await expect(page.locator("dialog.panel")).toHaveCount(0);
-  }
-}
 
 test("a funnel, its drop-offs and those of the period before", async ({ page }) => {
   await open(page, `/funnel?${STEPS}&compare=previous`);
@@ -26,6 +14,9 @@ test("a funnel, its drop-offs and those of the period before", async ({ page }) 
   const trend = await ask("funnel", { ...WEEK, window: "14d", steps, view: "trend", interval: "day" });
   const shares = trend.groups[0].rate.map((rate) => (rate === null ? "–" : new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 }).format(rate)));
   expect((await table(page, "trend")).slice(1).map((row) => row[1])).toEqual(shares);
+  // Behind a share are those who entered, and those of them who came to the end.
+  const [{ entered, converted }] = trend.groups;
+  await people_behind(page, tile(page, "trend").locator("tbody tr").nth(2).locator("td:nth-child(n+3):nth-child(-n+4) button"), [entered[1], converted[1]]);
 });
 
 test("a funnel by country, and one made with the keyboard alone", async ({ page }) => {
