@@ -360,3 +360,58 @@ test("a funnel on a board: in any order, over time and by how long it takes, eac
     await expect(page.getByText("This cannot be drawn")).toHaveCount(0);
   });
 });
+
+/** Questions, each with the sentence that says what it counts. */
+const EXPLAINED = [
+  ["trends", { series: [{ event: "order" }] }, "Shown by day: events of “order”."],
+  ["trends", { series: [{ event: "order", math: "unique_users" }], cumulative: true }, "Shown by day: people with “order”. Each number is of all from the beginning of the time to the end of its day."],
+  ["trends", { series: [{ event: "product_viewed", math: "sum", property: "price" }], moving_average: 7 },
+    "Shown by day: the sum of price over “product_viewed”. Then each is the average of its own and the 6 before it that are shown; totals, and the people behind a number, are as without."],
+  ["trends", { series: [{ event: "order", math: "first_time_users" }, { event: "order", math: "p95", property: "total" }, { math: "unique:country" }], formula: "A / B" },
+    "Shown by day: people whose first “order” ever is in the day; the 95th percentile of total over “order”; different values of country of any event, put together as A / B."],
+  ["trends", { series: [{ event: "page", math: "wau", filters: [{ any: [{ field: "country", value: "GB" }, { field: "country", value: "US" }] }] }] }, "Shown by day: people with “page” (country is GB or country is US) in the 7 days up to it."],
+  ["sessions", { series: [{ math: "bounce_rate" }] },
+    "A session is what a visitor does without a long pause, and counts whole where it begins. Shown by day: the share of sessions that were a single event, or one page and under ten seconds."],
+  ["sessions", { list: true, limit: 3 }, "A session is what a visitor does without a long pause, and counts whole where it begins. Shown are single ones, the newest first."],
+  ["funnel", { steps: [{ event: "page" }, { event: "cart_added", optional: true }, { event: "order" }] },
+    "Counted are people, each once, with “page”, then “cart_added” (if at all), then “order”, within 14d of the first. A step has all who came at least so far."],
+  ["funnel", { steps: [{ event: "page" }, { event: "product_viewed" }, { event: "order" }], order: "strict", window: "1h", hold: ["country", "browser"], exclusions: [{ event: "cart_added", from_step: 2, to_step: 3 }, { event: "identify" }] },
+    "Counted are people, each once, with “page”, then “product_viewed”, then “order”, with nothing in between, within 1h of the first. A step has all who came at least so far. "
+      + "A way with “cart_added” between step 2 and step 3 does not count. A way with “identify” between step 1 and step 3 does not count. All events of a way have the same country and browser."],
+  ["funnel", { steps: [{ event: ["page", "signup"] }, { event: "order" }], order: "unordered" }, "Counted are people, each once, with “page” or “signup” and “order”, in any order, within 14d of the first. A step has all who did so many of them, whichever they are."],
+  ["funnel", { steps: [{ event: "page" }, { event: "order" }], count: "totals", complete_windows_only: true, window: "1d" },
+    "Counted are attempts with “page”, then “order”, within 1d of the first. A step has all who came at least so far. A first step counts only once its 1d are over."],
+  ["funnel", { steps: [{ event: "page" }, { event: "order" }], count: "sessions", view: "trend", interval: "day" },
+    "Counted are sessions with “page”, then “order”, within 14d of the first. Shown is the share of those with the first step who come to the last one, by the day of their first."],
+  ["funnel", { steps: [{ event: "page" }, { event: "order" }], view: "time_to_convert" }, "Counted are people, each once, with “page”, then “order”, within 14d of the first. Shown is how long those take who come to the last one."],
+  ["retention", { period: "week", cohort_event: { event: "signup" }, return_event: { event: "order" } }, "People are put together by the week of their first “signup” ever; a cell has those of them with “order” so many weeks later."],
+  ["retention", { type: "recurring", mode: "on_or_after" }, "People are put together by each day in which they have any event; a cell has those of them with any event so many days later, or later still."],
+  ["retention", { period: "week", rolling: true, value: { sum: "properties.price" }, return_event: { event: "product_viewed" } },
+    "People are put together by the week of their first event ever; a cell has the sum of properties.price over their “product_viewed” so many weeks later. A week is 7 days from when each began."],
+  ["lifecycle", { event: "order" }, "Of each day, people with “order”: new ones had none ever before, returning ones had one in the day before, resurrected ones only longer ago; dormant ones had one in the day before and none in this."],
+  ["stickiness", { cumulative: true }, "How many people have any event in at least one, two, … days of this time."],
+  ["paths", { start: "page", collapse: false }, "The ways that sessions take from one event to the next, from the first “page” of a session on: 5 steps, of each the 10 that most sessions come by, and all others together. What comes twice in a row counts twice."],
+  ["paths", { node: "page_path", end: "/checkout", steps: 3, limit: 4 },
+    "The ways that sessions take from one page to the next, backwards from the last “/checkout” of a session: 3 steps, of each the 4 that most sessions come by, and all others together. What comes twice in a row counts once."],
+];
+
+test("a board of twenty tiles is one request, and each says in a sentence what it counts", async ({ page }) => {
+  const more = { breakdown: "country", limit: 3, compare: "weekdays", filters: [{ did: { event: "order", from: "2026-01-01", to: "2026-02-01", times: { gte: 2 } }, not: true }] };
+  const tiles = EXPLAINED.map(([report, question], index) => ({ title: `${report} ${index}`, report, question: { ...DAY, ...question, ...(index ? {} : more) } }));
+  await with_board("explained", tiles, async () => {
+    const asked = [];
+    page.on("request", (request) => request.url().includes("/v1/query") && asked.push(request));
+    await open(page, "/boards/explained");
+    expect(asked.map((request) => [new URL(request.url()).pathname, request.postDataJSON().queries.length])[0]).toEqual(["/v1/query", 20]);
+    expect(asked.every((request) => request.postDataJSON().queries.length === 20)).toBe(true);
+    await expect(page.getByRole("alert")).toHaveCount(0);
+    for (const [index, [, , sentence]] of EXPLAINED.entries()) {
+      const shown = tile(page, `tile${index}`);
+      await shown.getByRole("button", { name: `How ${tiles[index].title} was asked` }).click();
+      await expect(shown.locator(".explained p").first(), tiles[index].title).toHaveText(sentence);
+    }
+    await expect(tile(page, "tile0").locator(".explained p").nth(1)).toHaveText(
+      /^Of [^,]+, [^,]+, in days of UTC, where not of those with “order” at least 2 times from 2026-01-01 to 2026-02-01, each country by itself \(3 lines of most, all others together\)\. Beside it: the same weekdays before\. Bots are left out/,
+    );
+  });
+});
