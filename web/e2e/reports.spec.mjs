@@ -256,4 +256,11 @@ test("health: the ledger adds up", async ({ page }) => {
   expect(received).toBeGreaterThan(1_000);
   expect(received).toBeLessThanOrEqual((ledger.result ?? ledger).total.received);
   await expect(tile(page, "lag")).toContainText("99 of 100 within");
+  // The minute that runs looks like no fall.
+  const minutes = tile(page, "ledger").getByRole("slider");
+  await expect(tile(page, "ledger").locator("svg rect.partial")).toHaveCount(1);
+  await expect(minutes).toHaveAttribute("aria-valuetext", /, not complete: /);
+  await minutes.focus();
+  await page.keyboard.press("ArrowLeft");
+  await expect(minutes).not.toHaveAttribute("aria-valuetext", /not complete/);
 });
