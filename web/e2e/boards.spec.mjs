@@ -124,7 +124,8 @@ test("what is noted stands on the chart, in words too", async ({ page }) => {
 test("sessions stand on a board one by one, and a guest sees who is behind a number of the time before", async ({ page, browser }) => {
   const headers = { authorization: `Bearer ${KEY}` };
   const trend = { ...WEEK, interval: "day", series: [{ event: "page", math: "unique_users" }], compare: WEEK_BEFORE };
-  const tiles = [{ title: "One by one", report: "sessions", question: { ...WEEK, list: true, limit: 5 } }, { title: "Beside", report: "trends", question: trend }];
+  const mixed = { ...WEEK, to: "now/d", interval: "day", series: [{ math: "sessions" }, { math: "bounce_rate" }, { math: "median_duration_ms" }] };
+  const tiles = [{ title: "One by one", report: "sessions", question: { ...WEEK, list: true, limit: 5 } }, { title: "Beside", report: "trends", question: trend }, { title: "Of each kind", report: "sessions", question: mixed }];
   await fetch(`${ADDRESS}/v1/boards/singly`, { method: "PUT", headers, body: JSON.stringify({ title: "Singly", tiles }) });
   const { token } = await (await fetch(`${ADDRESS}/v1/boards/singly/shares`, { method: "POST", headers, body: JSON.stringify({ people: true }) })).json();
   await open(page, "/boards/singly");
@@ -133,6 +134,13 @@ test("sessions stand on a board one by one, and a guest sees who is behind a num
   // They are no number that could be watched.
   await expect(tile(page, "tile0").getByRole("link", { name: /^An alert on/ })).toHaveCount(0);
   await expect(tile(page, "tile1").getByRole("link", { name: /^An alert on/ })).toHaveCount(1);
+  // A count, a share and a length have a chart each, and stand as what they are in one table.
+  await expect(tile(page, "tile2").getByRole("slider")).toHaveCount(3);
+  const [sessions, bounces] = (await ask("sessions", mixed)).series;
+  const [, first] = await table(page, "tile2");
+  expect(first[1]).toBe(written(sessions.values[0]));
+  expect(first[2]).toBe(new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 }).format(bounces.values[0]));
+  expect(first[3]).toMatch(/ (ms|s|min|h)/);
   const context = await browser.newContext();
   const guest = await context.newPage();
   await guest.goto(`/shared#${token}`);
