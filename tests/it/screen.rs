@@ -78,7 +78,10 @@ async fn the_files_of_the_screen_are_small_compressed_kept_and_let_nothing_else_
         .map(|entry| entry.metadata().unwrap().len() as usize)
         .sum();
     println!("bytes, compressed: of each page {of_pages:?}, all pages {all}");
-    assert!(of_pages.iter().all(|(bytes, _)| (1..=A_PAGE).contains(bytes)) && all <= ALL_PAGES, "of each page {of_pages:?}, all pages {all}");
+    assert!(
+        of_pages.iter().all(|(bytes, _)| (1..=A_PAGE).contains(bytes)) && all <= ALL_PAGES,
+        "of each page {of_pages:?}, all pages {all}"
+    );
 
     // Each page names its own script too: it is not found out about once the first one runs. It is found by the name of its file in `web/src/pages`.
     for page in pulse::query::screen::pages().filter(|page| !page.is_empty()) {
