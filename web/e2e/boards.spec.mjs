@@ -369,6 +369,28 @@ test("a funnel on a board: in any order, over time and by how long it takes, eac
   });
 });
 
+test("trends, sessions and the steps of a funnel on a board: each number of lines and of the time before with its people", async ({ page }) => {
+  const more = { ...DAY, ...BROKEN_DOWN, ...COMPARED };
+  const tiles = [
+    ["trends", { ...more, interval: "day", series: [{ event: "page", math: "unique_users" }], cumulative: true }],
+    ["sessions", { ...more, interval: "day", breakdown: "session.country", series: [{ math: "visitors" }] }],
+    ["funnel", { ...more, steps: ["page", "product_viewed", "order"].map((event) => ({ event })), attribution: "last", exclusions: [{ event: "cart_added", from_step: 1, to_step: 2 }], hold: ["device_type"] }],
+  ].map(([report, question]) => ({ title: report, report, question }));
+  await with_board("numbers", tiles, async () => {
+    await open(page, "/boards/numbers");
+    const [trends, sessions, funnel] = await Promise.all(tiles.map(({ report, question }) => ask(report, question)));
+    for (const [id, chart] of [["tile0", trends], ["tile1", sessions]]) {
+      const lines = both(chart).flatMap(({ series }) => series);
+      const rows = await table(page, id);
+      expect(rows.map((row) => row.slice(1))).toEqual([lines.map(({ total }) => written(total)), ...chart.buckets.map((_, bucket) => lines.map(({ values }) => written(values[bucket])))]);
+      await people_behind(page, tile(page, id).locator("td button"), [...lines.map(({ total }) => total), ...chart.buckets.flatMap((_, bucket) => lines.map(({ values }) => values[bucket]))]);
+    }
+    const steps = both(funnel).flatMap(({ groups }) => groups.flatMap((group) => group.steps));
+    await people_behind(page, tile(page, "tile2").locator("[data-count]"), steps.map(({ count }) => count));
+    await people_behind(page, tile(page, "tile2").locator("[data-dropped]"), steps.filter((_, index) => index % 3).map(({ dropped }) => dropped));
+  });
+});
+
 /** Questions, each with the sentence that says what it counts. */
 const EXPLAINED = [
   ["trends", { series: [{ event: "order" }] }, "Shown by day: events of “order”."],
