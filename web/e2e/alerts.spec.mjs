@@ -211,6 +211,24 @@ test("a chart becomes a rule that is tried, moved by mouse and keys, saved and c
   await expect(tile(page, "rules").locator('[data-alert="few-b-pages-b"]')).toHaveCount(0);
 });
 
+test("an alert opens in its own zone, whatever zone the address or the project has", async ({ page }) => {
+  const path = "/v1/alerts/tokyo";
+  await api(path, { method: "PUT", body: JSON.stringify({ name: "Tokyo", report: "trends", interval: "day", timezone: "Asia/Tokyo", question: { series: [{ event: "page" }] }, condition: { below: 100_000 } }) });
+  try {
+    await expect.poll(async () => (await api(`${path}/history`)).history.length).toBeGreaterThan(0);
+    const { history: [{ slot }] } = await api(`${path}/history`);
+    for (const address of ["/alerts/tokyo", "/alerts/tokyo?tz=America/New_York", `/alerts/tokyo?slot=${encodeURIComponent(slot)}&timezone=Asia%2FTokyo`]) {
+      await open(page, address);
+      await expect(tile(page, "watched").locator(".plot .zone"), address).toHaveText("Asia/Tokyo");
+      await expect(tile(page, "verdicts").locator(".plot .zone"), address).toHaveText("Asia/Tokyo");
+      const day = new Intl.DateTimeFormat("en-GB", { timeZone: "Asia/Tokyo", weekday: "short", day: "numeric", month: "short", year: "numeric" }).format(new Date(slot));
+      await expect(tile(page, "history").locator("time").first(), address).toHaveText(day);
+    }
+  } finally {
+    await api(path, { method: "DELETE" });
+  }
+});
+
 test("each draft is saved in the place of the rule that it was made from: of one's own last save, and none of the history", async ({ page }) => {
   await with_channels(page, []);
   const path = "/v1/alerts/twice";

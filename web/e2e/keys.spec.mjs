@@ -96,3 +96,35 @@ test("a funnel by keys alone: steps, time, order, counting, breakdown, tables, b
   await page.keyboard.press("Escape");
   await expect(page.getByRole("dialog", { name: "Keep on a board" })).toHaveCount(0);
 });
+
+test("d, w, m and y choose a time, and x compares with the period before, or not, from the first press on", async ({ page }) => {
+  await open(page, "/");
+  await page.locator("main").focus();
+  for (const [key, from] of [["d", "now/d"], ["m", "-29d/d"], ["y", "-11M/M"], ["w", "-6d/d"]]) {
+    await page.keyboard.press(key);
+    await expect.poll(() => new URL(page.url()).searchParams.get("from")).toBe(from);
+  }
+  await settled(page);
+  // The overview compares where its address says nothing.
+  const compared = page.getByLabel("Compare with");
+  const before = tile(page, "events").locator(".legend li", { hasText: "before" });
+  await expect(before).toHaveCount(1);
+  await page.keyboard.press("x");
+  await expect(compared).toHaveValue("none");
+  await expect(before).toHaveCount(0);
+  await page.keyboard.press("x");
+  await expect(compared).toHaveValue("previous");
+  await expect(before).toHaveCount(1);
+  await open(page, "/stickiness");
+  await page.locator("main").focus();
+  await page.keyboard.press("x");
+  await expect(page).toHaveURL(/compare=previous/);
+  await expect(tile(page, "stickiness").locator(".legend li", { hasText: "before" })).toHaveCount(1);
+  // Nothing is compared there, and what is written is no key.
+  await open(page, "/paths");
+  await page.locator("main").focus();
+  await page.keyboard.press("x");
+  await page.getByLabel("Ways through").focus();
+  await page.keyboard.type("wxyd");
+  expect(new URL(page.url()).search).toBe("");
+});

@@ -1,19 +1,7 @@
 // Each report on its page: the numbers are the API's, and the people behind each are as many.
-import { ADDRESS, ask, expect, KEY, open, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
+import { ADDRESS, ask, expect, KEY, open, people_behind, reach, settled, STEPS, table, test, tile, written, WEEK_BEFORE } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
-
-/** Clicks every one of some numbers, and looks how many people are behind it. */
-async function people_behind(page, buttons, expected) {
-  const count = await buttons.count();
-  expect(count).toBe(expected.length);
-  for (let at = 0; at < count; at++) {
-    await buttons.nth(at).click();
-    await expect(page.locator("[data-total]"), `number ${at}`).toHaveAttribute("data-total", String(Math.abs(expected[at])));
-    await page.keyboard.press("Escape");
-    await expect(page.locator("dialog.panel")).toHaveCount(0);
-  }
-}
 
 test("a funnel, its drop-offs and those of the period before", async ({ page }) => {
   await open(page, `/funnel?${STEPS}&compare=previous`);
@@ -26,6 +14,9 @@ test("a funnel, its drop-offs and those of the period before", async ({ page }) 
   const trend = await ask("funnel", { ...WEEK, window: "14d", steps, view: "trend", interval: "day" });
   const shares = trend.groups[0].rate.map((rate) => (rate === null ? "–" : new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 }).format(rate)));
   expect((await table(page, "trend")).slice(1).map((row) => row[1])).toEqual(shares);
+  // Behind a share are those who entered, and those of them who came to the end.
+  const [{ entered, converted }] = trend.groups;
+  await people_behind(page, tile(page, "trend").locator("tbody tr").nth(2).locator("td:nth-child(n+3):nth-child(-n+4) button"), [entered[1], converted[1]]);
 });
 
 test("a funnel by country, and one made with the keyboard alone", async ({ page }) => {
@@ -71,6 +62,87 @@ test("lifecycle, each status of each day", async ({ page }) => {
   const numbers = asked.buckets.flatMap((_, index) => asked.series.map((series) => series.values[index]));
   expect((await table(page, "lifecycle")).flatMap((row) => row.slice(1))).toEqual(numbers.map(written));
   await people_behind(page, tile(page, "lifecycle").locator("td button"), numbers);
+});
+
+test("retention, lifecycle and stickiness are broken down, compared and summed up on their pages", async ({ page }) => {
+  const days = { from: "-3d/d", to: "-1d/d", timezone: "UTC" };
+  const more = { breakdown: "country", limit: 5, compare: "previous" };
+  const lines = async (path, id) => {
+    await open(page, `${path}${path.includes("?") ? "&" : "?"}from=-3d/d&to=-1d/d`);
+    await page.getByLabel("Broken down by", { exact: true }).focus();
+    await page.keyboard.type("country");
+    await page.keyboard.press("Enter");
+    await expect(page).toHaveURL(/b=country/);
+    await page.getByLabel("Compare with").selectOption("previous");
+    await expect(page).toHaveURL(/compare=previous/);
+    await settled(page);
+    return table(page, id);
+  };
+  const stickiness = await ask("stickiness", { ...days, interval: "day", ...more });
+  const all = [...stickiness.series, ...stickiness.compare.series];
+  expect((await lines("/stickiness?i=day", "stickiness")).map((row) => row.slice(1))).toEqual(stickiness.times.map((_, at) => all.map(({ values }) => written(values[at]))));
+  const lifecycle = await ask("lifecycle", { ...days, interval: "day", ...more });
+  const statuses = [lifecycle, lifecycle.compare].flatMap(({ series, buckets }) => series.flatMap((_, at) => (at % 4 ? [] : buckets.map((_, bucket) => series.slice(at, at + 4).map(({ values }) => written(values[bucket]))))));
+  expect((await lines("/lifecycle?i=day", "lifecycle")).map((row) => row.slice(2))).toEqual(statuses);
+  const rows = ({ cohorts, compare }) => [...cohorts, ...compare.cohorts].map(({ size, values }) => [size, ...values].map(written));
+  const of_days = { ...days, period: "day", periods: 4, type: "recurring" };
+  expect((await lines("/retention?period=day&periods=4&type=recurring", "retention")).map((row) => row.slice(2))).toEqual(rows(await ask("retention", { ...of_days, ...more })));
+  await page.getByLabel("The sum of").fill("properties.price");
+  await page.getByLabel("The sum of").press("Enter");
+  await expect(page).toHaveURL(/sum=properties.price/);
+  await settled(page);
+  expect((await table(page, "retention")).map((row) => row.slice(2))).toEqual(rows(await ask("retention", { ...of_days, ...more, value: { sum: "properties.price" } })));
+  // A value keeps only it, and a second field stands beside the first.
+  await tile(page, "retention").getByRole("button", { name: "Table", exact: true }).click();
+  await tile(page, "retention").getByRole("button", { name: "GB", exact: true }).click();
+  await expect(page.locator(".chip")).toHaveText(/country is GB/);
+  await page.getByLabel("Broken down by, 2", { exact: true }).fill("browser");
+  await page.getByLabel("Broken down by, 2", { exact: true }).press("Enter");
+  await expect(page).toHaveURL(/b=country&b=browser/);
+  await expect(tile(page, "retention").locator(".average th").nth(1)).toContainText("GB · ");
+});
+
+test("a funnel leaves ways out, holds fields, waits for whole windows and tells lines apart by any step, by keys alone", async ({ page }) => {
+  await open(page, `/funnel?${STEPS}`);
+  const write = async (label, text) => {
+    await reach(page, page.getByLabel(label, { exact: true }));
+    await page.keyboard.type(text);
+    await page.keyboard.press("Enter");
+  };
+  await reach(page, page.getByRole("button", { name: "+ Without" }));
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Shift+Tab");
+  await write("Without event 1", "cart_added");
+  await reach(page, page.getByRole("group", { name: "Without 1" }).getByLabel("between"));
+  await page.keyboard.press("ArrowDown");
+  await expect.poll(() => JSON.parse(new URL(page.url()).searchParams.get("without"))).toEqual({ event: "cart_added", from: 2, to: 3 });
+  await write("The same in all steps", "country");
+  await write("The same in all steps, 2", "browser");
+  await reach(page, page.getByLabel("only whose time is over"));
+  await page.keyboard.press("Space");
+  await write("Broken down by", "page_path");
+  await reach(page, page.getByLabel("The value at"));
+  await page.keyboard.press("ArrowDown");
+  await expect(page).toHaveURL(/attribution=last/);
+  await settled(page);
+  const steps = ["page", "product_viewed", "order"].map((event) => ({ event }));
+  const asked = {
+    ...WEEK, window: "14d", steps, exclusions: [{ event: "cart_added", from_step: 2, to_step: 3 }], hold: ["country", "browser"], complete_windows_only: true, breakdown: "page_path", limit: 5, attribution: "last",
+  };
+  const counts = ({ groups }) => groups.flatMap((group) => group.steps.map((step) => String(step.count)));
+  const shown = () => tile(page, "funnel").locator("[data-count]").evaluateAll((all) => all.map((one) => one.dataset.count));
+  await expect.poll(shown).toEqual(counts(await ask("funnel", asked)));
+  // Of a week no window of 14 days is over.
+  await page.getByLabel("Within").fill("1d");
+  await page.getByLabel("Within").press("Enter");
+  await expect.poll(shown).toEqual(counts(await ask("funnel", { ...asked, window: "1d" })));
+  // A step that is gone is no end of what is left out.
+  await page.getByRole("button", { name: "Remove step 3" }).click();
+  await expect(page.getByRole("group", { name: "Without 1" }).getByLabel("between")).toHaveValue("1");
+  await page.getByRole("button", { name: "Remove without 1" }).click();
+  await expect(page.getByRole("group", { name: "Without 1" })).toHaveCount(0);
+  await settled(page);
+  await expect(page.getByRole("alert")).toHaveCount(0);
 });
 
 test("stickiness, exactly and at least", async ({ page }) => {
@@ -265,4 +337,11 @@ test("health: the ledger adds up", async ({ page }) => {
   expect(received).toBeGreaterThan(1_000);
   expect(received).toBeLessThanOrEqual((ledger.result ?? ledger).total.received);
   await expect(tile(page, "lag")).toContainText("99 of 100 within");
+  // The minute that runs looks like no fall.
+  const minutes = tile(page, "ledger").getByRole("slider");
+  await expect(tile(page, "ledger").locator("svg rect.partial")).toHaveCount(1);
+  await expect(minutes).toHaveAttribute("aria-valuetext", /, not complete: /);
+  await minutes.focus();
+  await page.keyboard.press("ArrowLeft");
+  await expect(minutes).not.toHaveAttribute("aria-valuetext", /not complete/);
 });

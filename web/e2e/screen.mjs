@@ -158,3 +158,15 @@ export function written(value) {
   if (value === null || value === undefined) return "–";
   return Number.isInteger(value) ? new Intl.NumberFormat("en").format(value) : new Intl.NumberFormat("en", { maximumFractionDigits: 2 }).format(value);
 }
+
+/** Clicks every one of some numbers, and looks how many people are behind it. */
+export async function people_behind(page, buttons, expected) {
+  const count = await buttons.count();
+  expect(count).toBe(expected.length);
+  for (let at = 0; at < count; at++) {
+    await buttons.nth(at).click();
+    await expect(page.locator("[data-total]"), `number ${at}`).toHaveAttribute("data-total", String(Math.abs(expected[at])));
+    await page.keyboard.press("Escape");
+    await expect(page.locator("dialog.panel")).toHaveCount(0);
+  }
+}

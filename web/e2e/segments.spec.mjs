@@ -22,6 +22,15 @@ test("filters are saved as a segment, used as one filter, shared with a board, c
   await page.getByRole("button", { name: "where…" }).click();
   await page.getByLabel("Segment", { exact: true }).selectOption("from-britain");
   await expect(page.locator(".builder .chip")).toHaveText(/in the segment from-britain/);
+  // So are all others than those of it.
+  await open(page, "/trends");
+  await page.getByRole("button", { name: "+ Filter" }).click();
+  await page.getByLabel("Segment", { exact: true }).selectOption("not from-britain");
+  await expect(page.locator(".chip")).toHaveText(/not in the segment from-britain/);
+  await settled(page);
+  const others = await ask("trends", { ...WEEK, interval: "day", series: [{ math: "unique_users" }], filters: [{ cohort: "from-britain", not: true }] });
+  expect(others.series[0].total).toBeGreaterThan(0);
+  expect((await table(page, "trends"))[0][1]).toBe(written(others.series[0].total));
   // A link to a board with it: those who have the link see nothing else.
   await own_board("lent-in-part");
   await open(page, `/boards/lent-in-part?f=["segment","is","from-britain"]`);

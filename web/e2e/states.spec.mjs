@@ -1,5 +1,4 @@
 // What a page is like when something is not as ever, for everybody: refused, away, slow, revoked, on paper, beside another tab.
-import AxeBuilder from "@axe-core/playwright";
 import { ask, EMPTY_KEY, expect, fits, KEY, open, own_board, reach, settled, STEPS, table, test, tile, WEEK_BEFORE, with_note } from "./screen.mjs";
 
 test("a server that has too much to do, is slow or away, and a key that was revoked", async ({ page }) => {
@@ -83,10 +82,71 @@ test("hostile names, a wall, pages of nothing and an empty project", async ({ pa
   await fits(page, "a page whose script cannot be loaded");
   for (const path of ["/trends", `/funnel?${STEPS}`, "/retention", "/lifecycle", "/stickiness", "/paths", "/sessions", "/people", "/events", "/boards", "/alerts", "/health", "/settings"]) {
     await open(page, path, EMPTY_KEY);
-    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), path).toBeLessThanOrEqual(0);
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    expect(violations.map(({ id }) => id), path).toEqual([]);
+    await fits(page, `${path} of an empty project`);
   }
+});
+
+/** Each report with more than one line, and what opens its people where it is drawn. */
+const BROKEN_DOWN = [
+  [`/funnel?${STEPS}&b=country&compare=previous&without={"event":"cart_added","from":2}&hold=country`, "funnel", "[data-count]"], ["/retention?period=day&from=-3d/d&to=now&periods=4&b=country&compare=previous", "retention", ".heat"],
+  ["/lifecycle?from=-3d/d&to=now&b=country&compare=previous", "lifecycle"], ["/stickiness?from=-3d/d&to=now&b=country&compare=previous", "stickiness"], ["/paths?steps=3&limit=3", "paths"], ["/sessions", "sessions"], [`/funnel?${STEPS}`, "trend"],
+];
+
+for (const half of [0, 1]) {
+  test(`the people, the table and the question of each report: ${half ? "every second" : "the others"}`, async ({ page }) => {
+    for (const [path, id, bar] of BROKEN_DOWN.filter((_, index) => index % 2 === half)) {
+      await open(page, path);
+      await fits(page, `${path}: lines`);
+      if (bar) {
+        await tile(page, id).locator(bar).first().click();
+        await page.locator("[data-total]").waitFor();
+        await fits(page, `${path}: people`);
+        await page.keyboard.press("Escape");
+      }
+      await table(page, id);
+      await tile(page, id).getByRole("button", { name: /^How .* was asked$/ }).click();
+      await tile(page, id).getByRole("button", { name: "Show the SQL" }).click();
+      await tile(page, id).locator("[data-sql]").first().waitFor();
+      await fits(page, `${path}: table and question`);
+      await tile(page, id).locator("td button").first().click();
+      await page.locator("[data-total]").waitFor();
+      await fits(page, `${path}: people beside a table`);
+    }
+  });
+}
+
+test("forms that are open, a board that is changed, tables of the ledger and of what an alert saw", async ({ page }) => {
+  await open(page, `/trends?f=["country","eq","GB"]`);
+  await page.getByRole("button", { name: "Save as a segment" }).click();
+  await fits(page, "a segment in the making");
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "+ Filter" }).click();
+  await page.getByRole("button", { name: "where…" }).click();
+  await fits(page, "filters in the making");
+  await own_board("looked-at");
+  await open(page, "/boards/looked-at");
+  await page.getByRole("button", { name: "Change", exact: true }).click();
+  await fits(page, "a board that is changed");
+  await tile(page, "tile0").getByRole("button", { name: "How Visitors was asked" }).click();
+  await tile(page, "tile0").getByLabel("Beside").selectOption({ label: "Buying" });
+  await fits(page, "two questions side by side");
+  for (const [path, id] of [["/alerts/visitors?table=verdicts", "verdicts"], ["/health?table=ledger", "ledger"]]) {
+    await open(page, path);
+    await expect(tile(page, id).getByRole("table")).toBeVisible();
+    await fits(page, path);
+  }
+});
+
+test("who wants no motion sees none", async ({ page }) => {
+  await open(page, "/trends");
+  await page.route("**/v1/query", () => {});
+  await page.getByLabel("Broken down by", { exact: true }).fill("os");
+  await page.getByLabel("Broken down by", { exact: true }).press("Enter");
+  const moving = () => page.locator(".running .bar").evaluate((bar) => [getComputedStyle(bar, "::after").animationName, document.getAnimations().length]);
+  await page.emulateMedia({ reducedMotion: "no-preference" });
+  await expect.poll(moving).toEqual(["run", 1]);
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  await expect.poll(moving).toEqual(["none", 0]);
 });
 
 test("two tabs do not disturb each other, and who signs out is out in both", async ({ page, context }) => {

@@ -110,6 +110,52 @@ for (const zone of ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New
   });
 }
 
+test("another zone keeps the question, and only tells days apart elsewhere", async ({ page }) => {
+  const path = `/trends?s=${encodeURIComponent(JSON.stringify({ event: "page", math: "unique_users" }))}&b=country&average=3&compare=weekdays&f=["browser","neq","Safari"]&i=day&from=-6d/d&to=now/d`;
+  const question = (request) => request.postDataJSON()?.queries?.[0];
+  const asked = page.waitForRequest((request) => question(request)?.timezone === "UTC");
+  await open(page, path);
+  const before = new URL(page.url()).searchParams;
+  const again = page.waitForRequest((request) => question(request)?.timezone === "Asia/Tokyo");
+  await page.getByLabel("Zone").focus();
+  await page.getByLabel("Zone").selectOption("Asia/Tokyo");
+  expect(question(await again)).toEqual({ ...question(await asked), timezone: "Asia/Tokyo" });
+  await expect(tile(page, "trends").locator(".plot .zone")).toHaveText("Asia/Tokyo");
+  expect([...new URL(page.url()).searchParams].filter(([name]) => name !== "tz")).toEqual([...before]);
+  // The same from page to page.
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Lifecycle" }).click();
+  await expect(tile(page, "lifecycle").locator(".plot .zone").first()).toHaveText("Asia/Tokyo");
+});
+
+test("what was nothing before is new, and no share of nothing", async ({ page }) => {
+  // These events came minutes before the tests, and never before.
+  const filter = `f=${encodeURIComponent(JSON.stringify(["type", "eq", HOSTILE[0]]))}`;
+  await open(page, `/?${filter}&from=-29d/d&to=now`);
+  await expect(page.getByRole("button", { name: /^Events/ }).locator("small")).toHaveText("new");
+  await expect(tile(page, "events").locator(".summary")).toHaveText(/^Visitors: 1 in all, new beside the same from .* on \(0\)/);
+  await open(page, `/?f=["type","eq","never-sent"]`);
+  await expect(page.getByRole("button", { name: /^Events/ }).locator("small")).toHaveText("");
+});
+
+test("behind a smoothed number are the people of its own day, and it is said", async ({ page }) => {
+  await open(page, `/trends?s=${encodeURIComponent(JSON.stringify({ event: "page", math: "unique_users" }))}&average=7&from=-6d/d&to=now/d`);
+  const question = { from: "-6d/d", to: "now/d", timezone: "UTC", interval: "day", series: [{ event: "page", math: "unique_users" }] };
+  const [[own], [smoothed]] = await Promise.all([ask("trends", question), ask("trends", { ...question, moving_average: 7 })].map(async (result) => (await result).series));
+  const last = own.values.length - 1;
+  expect(smoothed.values[last]).not.toBe(own.values[last]);
+  await tile(page, "trends").getByRole("slider").focus();
+  await page.keyboard.press("End");
+  await page.keyboard.press("Enter");
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(own.values[last]));
+  await expect(page.getByRole("dialog", { name: "People" }).locator("> header")).toContainText("these are of this day alone, the chart shows the average of 7");
+  await page.keyboard.press("Escape");
+  // The total is of all days.
+  await table(page, "trends");
+  await tile(page, "trends").locator("tbody tr").first().getByRole("button").click();
+  await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(own.total));
+  await expect(page.getByRole("dialog", { name: "People" }).locator("> header")).not.toContainText("alone");
+});
+
 test("a chart is saved as SVG, PNG and CSV that say what they show", async ({ page }) => {
   await open(page, `/trends?b=country`);
   const saved = async (kind) => {

@@ -37,8 +37,11 @@ export interface Funnel {
   compare?: Funnel;
 }
 
+/** Of an answer with a breakdown a row is of one of its values. */
 export interface Cohort {
   start: string;
+  breakdown?: unknown;
+  kind?: unknown;
   size: number;
   values: (number | null)[];
   open: boolean[];
@@ -47,6 +50,7 @@ export interface Cohort {
 export interface Retention {
   cohorts: Cohort[];
   average: (number | null)[];
+  compare?: Retention;
 }
 
 export interface Paths {

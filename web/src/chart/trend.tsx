@@ -15,14 +15,16 @@ export interface TrendOptions {
   unit?: Unit;
   /** What the question calls its series, each otherwise: that is how its lines are told apart. */
   names: string[];
-  /** The one series that is shown; all without it. */
-  series?: string;
+  /** The series that are shown, by their names; all without it. */
+  only?: string[];
   name?(series: Series): string;
   is_stacked?: boolean;
   /** The fields of the breakdown, where a line of the legend keeps only its value. */
   fields?: string[];
   /** Lines have nobody behind them: those of a formula. */
   is_formula?: boolean;
+  /** Of how many buckets each number is the average: behind it are the people of its own. */
+  averaged?: number;
 }
 
 /** A series with its place in the question, which names its bars. */
@@ -47,7 +49,7 @@ export function placed(chart: Chart, options: TrendOptions): Placed[] {
     const own = options.name?.(series) ?? name_of(series);
     return { series, index: is_one_each ? at : Math.max(0, names.indexOf(series.name)), name: series.kind !== null && names.length > 1 ? `${isolated(series.name)}: ${own}` : own };
   });
-  return options.series === undefined ? all : all.filter(({ series }) => series.name === options.series);
+  return options.only ? all.filter(({ series }) => options.only!.includes(series.name)) : all;
 }
 
 export function lines_of(chart: Chart, options: TrendOptions): Line[] {
@@ -67,7 +69,8 @@ function pick(options: TrendOptions, line: Placed, chart: Chart, bucket: number 
   const start = bucket === null ? undefined : chart.buckets[bucket];
   const time = start === undefined ? "in all" : bucket_label(start, options.interval, options.zone);
   const bar = { ...bar_of(line), ...(start === undefined ? {} : { bucket: start }) };
-  show_people({ of: options.id, bar, name: `${isolated(line.name)}, ${time}`, ...(is_compared ? { compare: true } : {}) });
+  const alone = start !== undefined && (options.averaged ?? 0) > 1 ? `; these are of this ${options.interval} alone, the chart shows the average of ${options.averaged}` : "";
+  show_people({ of: options.id, bar, name: `${isolated(line.name)}, ${time}${alone}`, ...(is_compared ? { compare: true } : {}) });
 }
 
 export function Trend({ answer, options, label: title }: { answer: Answer<Chart>; options: TrendOptions; label: string }) {

@@ -1,31 +1,38 @@
-// The steps of a funnel: how many come to each, and how many stop before it.
+// The steps of a funnel: how many come to each, and how many stop before it. Its other views are `funnel-views.tsx`.
 import type { ComponentChildren } from "preact";
 import type { Answer, Funnel, Step } from "../api/types";
 import type { TableData } from "../chart/table";
-import { duration, isolated, label, plural, shown } from "../format";
+import { duration, isolated, plural, shown } from "../format";
 import type { Draw } from "../ui/drawing";
-import { OnlyButton } from "../ui/filters";
-import { show_people } from "../ui/people-panel";
+import { draw_rates, draw_times } from "./funnel-views";
+import { both, group_name, GroupHead, kept_fields, of_line, show_bar, type LineOf } from "./groups";
 
-export const draw_funnel: Draw = ({ body }, id, is_filtered) => ({
-  draw: (answer) => <Steps answer={answer} id={id} field={is_filtered && typeof body.breakdown === "string" ? body.breakdown : undefined} />,
-  table: (answer) => steps_table(answer, id),
-  summary: steps_summary,
-});
+const VIEWS: Record<string, Draw> = { trend: draw_rates, time_to_convert: draw_times };
 
-type Group = Funnel["groups"][number];
+export const draw_funnel: Draw = (question, id, is_filtered) => {
+  const { view, order } = question.body;
+  const draw_view = VIEWS[String(view)];
+  if (draw_view) return draw_view(question, id, is_filtered);
+  // In any order a bar counts who did so many of the steps, whichever they are.
+  const named = (answer: Answer<Funnel>) => (order === "unordered" ? { ...answer, result: by_number(answer.result) } : answer);
+  return {
+    draw: (answer) => <Steps answer={named(answer)} id={id} field={kept_fields(question, is_filtered)} />,
+    table: (answer) => steps_table(named(answer), id),
+    summary: (answer) => steps_summary(named(answer)),
+  };
+};
 
-function group_name(group: Group): string {
-  return group.kind === null || group.kind === undefined ? "" : label(group.breakdown, group.kind);
+function by_number({ groups, compare }: Funnel): Funnel {
+  const name = (index: number, of: number) => (index + 1 === of ? `all ${of} steps` : `any ${index ? `${index + 1} steps` : "step"}`);
+  const own = groups.map((group) => ({ ...group, steps: group.steps.map((step, index) => ({ ...step, name: name(index, group.steps.length) })) }));
+  return { groups: own, ...(compare ? { compare: by_number(compare) } : {}) };
 }
 
 /** A bar of a funnel: a step of a line, those who came to it or those who did not. */
-interface StepBar {
+interface StepBar extends LineOf {
   id: string;
-  group: Group;
   index: number;
   step: Step;
-  is_compared: boolean;
 }
 
 /** A name that, where it has no room, goes on in the next line behind a word. */
@@ -33,19 +40,16 @@ function breakable(name: string): ComponentChildren {
   return (name.match(/[^_./-]+[_./-]*|[_./-]+/g) ?? []).flatMap((part, index) => (index ? [<wbr key={index} />, part] : [part]));
 }
 
-function pick({ id, group, index, step, is_compared }: StepBar, is_converted: boolean): void {
-  const line = group.kind === null || group.kind === undefined ? {} : { breakdown_value: group.breakdown, breakdown_kind: group.kind };
-  const name = `${is_converted ? "" : "not "}${isolated(step.name)}${group_name(group) && `, ${isolated(group_name(group))}`}`;
-  show_people({ of: id, bar: { step: index + 1, ...(is_converted ? {} : { converted: false }), ...line }, name, ...(is_compared ? { compare: true } : {}) });
+function pick({ id, index, step, ...line }: StepBar, is_converted: boolean): void {
+  show_bar(id, line, { step: index + 1, ...(is_converted ? {} : { converted: false }) }, `${is_converted ? "" : "not "}${isolated(step.name)}`);
 }
 
-function Steps({ answer, id, field }: { answer: Answer<Funnel>; id: string; field?: string }) {
-  const charts: [Funnel, boolean][] = [[answer.result, false], ...(answer.result.compare ? [[answer.result.compare, true] as [Funnel, boolean]] : [])];
+function Steps({ answer, id, field }: { answer: Answer<Funnel>; id: string; field?: string | string[] }) {
   return (
     <>
-      {charts.map(([funnel, is_compared]) => funnel.groups.map((group, place) => (
-        <div class="funnel-group" key={`${is_compared} ${place}`}>
-          {(group_name(group) || is_compared) && <h3><OnlyButton field={field} value={group.breakdown} kind={group.kind}>{group_name(group)}</OnlyButton> {is_compared && <span class="note">before</span>}</h3>}
+      {both(answer.result).map(({ chart, is_compared }) => chart.groups.map((group, place) => (
+        <div key={`${is_compared} ${place}`}>
+          <GroupHead group={group} is_compared={is_compared} field={field} />
           <ol class={`funnel c${place % 8} ${is_compared ? "compared" : ""}`}>
             {group.steps.map((step, index) => (
               <li key={index}>
@@ -73,7 +77,7 @@ const whole = (ms: number | null) => (ms === null ? null : Math.round(ms));
 
 function steps_table({ result }: Answer<Funnel>, id: string): TableData {
   const rows = (funnel: Funnel, is_compared: boolean) => funnel.groups.flatMap((group) => group.steps.map((step, index) => [
-    { text: [`${index + 1}. ${step.name}`, group_name(group), is_compared ? "before" : ""].filter(Boolean).join(", ") },
+    { text: of_line(`${index + 1}. ${step.name}`, { group, is_compared }) },
     { text: shown(step.count), value: step.count, label: `${shown(step.count)} came to ${step.name}`, pick: () => pick({ id, group, index, step, is_compared }, true) },
     { text: shown(step.from_start, "share"), value: step.from_start },
     { text: shown(step.from_previous, "share"), value: step.from_previous },

@@ -1,20 +1,20 @@
 // How far people come along steps, in which time, and who stops where.
-import { useAnswers, type Known } from "../api/ask";
-import type { Answer, Funnel, Question } from "../api/types";
-import { LineChart } from "../chart/line";
-import { Trend, trend_summary, trend_table, type TrendOptions } from "../chart/trend";
-import type { TableData } from "../chart/table";
+import { useAnswers } from "../api/ask";
+import type { Funnel, Question } from "../api/types";
 import { draw_funnel } from "../draw/funnel";
-import { duration, shown } from "../format";
+import { draw_rates, draw_times } from "../draw/funnel-views";
 import { range } from "../time";
 import { filters_of_page } from "../ui/filters";
-import { Choice, EventPicker, FieldPicker, Picker } from "../ui/picker";
+import { Choice, EventPicker, Picker } from "../ui/picker";
 import { Matches, matched_to_api, read_matched, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
-import { asked_bots, asked_compare, asked_range, Page } from "./page";
+import { asked_bots, asked_breakdown, asked_compare, asked_range, BreakdownChoice, FieldsChoice, Page } from "./page";
 
 const MOST = 10;
+/** What the API takes. */
+const MOST_EXCLUSIONS = 10;
+const MOST_HELD = 5;
 
 interface AskedStep extends Matched {
   optional?: boolean;
@@ -29,14 +29,39 @@ function write(steps: AskedStep[]): void {
   change({ step: steps.map((step) => JSON.stringify(step)) });
 }
 
+/** Events that may not lie between two steps, which are numbered from 1. */
+interface Exclusion extends Matched {
+  from: number;
+  to: number;
+}
+
+/** Those of the address, between steps that there are. */
+function exclusions_of_page(steps: number): Exclusion[] {
+  const read = here.value.params.getAll("without").map((text) => read_matched<Partial<Exclusion>>(text)).filter((one) => one !== null);
+  return read.map((one) => {
+    const from = Math.min(steps - 1, Math.max(1, Math.floor(Number(one.from) || 1)));
+    return { ...one, from, to: Math.min(steps, Math.max(from + 1, Math.floor(Number(one.to) || steps))) };
+  });
+}
+
+function write_exclusions(exclusions: Exclusion[]): void {
+  change({ without: exclusions.map((one) => JSON.stringify(one)) });
+}
+
+function held(): string[] {
+  return here.value.params.getAll("hold").filter(Boolean);
+}
+
 function body(steps: AskedStep[]): Record<string, unknown> {
   const { params } = here.value;
+  const exclusions = exclusions_of_page(steps.length);
   const text = (name: string) => (params.get(name) ? { [name]: params.get(name) } : {});
   return {
     ...asked_range(), ...asked_bots(), filters: filters_of_page(), window: params.get("window") ?? "14d", ...text("order"), ...text("count"),
     steps: steps.map((step) => ({ ...matched_to_api(step), ...(step.optional ? { optional: true } : {}) })),
-    ...(params.get("b") ? { breakdown: params.get("b"), limit: 5 } : {}),
-    ...asked_compare(),
+    ...(exclusions.length ? { exclusions: exclusions.map((one) => ({ ...matched_to_api(one), from_step: one.from, to_step: one.to })) } : {}),
+    ...(held().length ? { hold: held() } : {}), ...(params.get("whole") === "1" ? { complete_windows_only: true } : {}),
+    ...asked_breakdown(5), ...(params.get("b") ? text("attribution") : {}), ...asked_compare(),
   };
 }
 
@@ -47,11 +72,12 @@ export default function FunnelPage() {
   const is_ready = params.getAll("step").length >= 2;
   const asked: Record<string, Question | null> = {
     funnel: is_ready ? { report: "funnel", body: body(steps) } : null,
-    trend: is_ready ? { report: "funnel", body: { ...body(steps), view: "trend", interval, breakdown: null } } : null,
-    times: is_ready ? { report: "funnel", body: { ...body(steps), view: "time_to_convert", bins: 20, breakdown: null, compare: null } } : null,
+    trend: is_ready ? { report: "funnel", body: { ...body(steps), view: "trend", interval, breakdown: null, attribution: null } } : null,
+    times: is_ready ? { report: "funnel", body: { ...body(steps), view: "time_to_convert", bins: 20, breakdown: null, attribution: null, compare: null } } : null,
   };
   const { tiles, cancel, again } = useAnswers(asked);
   const common = { zone, onCancel: cancel, onAgain: again };
+  const exclusions = exclusions_of_page(steps.length);
   const set = (index: number, changes: Partial<AskedStep>) => write(steps.map((step, at) => (at === index ? { ...step, ...changes } : step)));
   return (
     <Page title="Funnel" questions={asked} has={{ range: true, compare: true }}>
@@ -67,12 +93,17 @@ export default function FunnelPage() {
             </li>
           ))}
         </ol>
+        {exclusions.map((one, index) => <ExclusionStep key={index} exclusion={one} index={index} steps={steps.length} onChange={(next) => write_exclusions(next ? exclusions.with(index, next) : exclusions.filter((_, at) => at !== index))} />)}
         <div class="step">
           {steps.length < MOST && <button type="button" class="quiet" onClick={() => write([...steps, {}])}>+ Step</button>}
+          {exclusions.length < MOST_EXCLUSIONS && <button type="button" class="quiet" onClick={() => write_exclusions([...exclusions, { from: 1, to: steps.length }])}>+ Without</button>}
           <label class="choice"><span>Within</span><Picker label="Within" value={params.get("window") ?? "14d"} offered={["30m", "1h", "1d", "7d", "14d", "30d"]} onChange={(text) => change({ window: text.trim() || null })} /></label>
           <Choice label="Order" value={params.get("order") ?? "ordered"} of={[["ordered", "one after the other"], ["strict", "nothing in between"], ["unordered", "any"]]} onChange={(order) => change({ order: order === "ordered" ? null : order })} />
           <Choice label="Counting" value={params.get("count") ?? "users"} of={[["users", "people"], ["sessions", "sessions"], ["totals", "attempts"]]} onChange={(count) => change({ count: count === "users" ? null : count })} />
-          <label class="choice"><span>Broken down by</span><FieldPicker label="Broken down by" value={params.get("b") ?? ""} placeholder="nothing" onChange={(field) => change({ b: field || null })} /></label>
+          <FieldsChoice label="The same in all steps" values={held()} most={MOST_HELD} onChange={(hold) => change({ hold })} />
+          <label class="check"><input type="checkbox" checked={params.get("whole") === "1"} onChange={(event) => change({ whole: event.currentTarget.checked ? "1" : null })} /> only whose time is over</label>
+          <BreakdownChoice />
+          {params.get("b") && <Choice label="The value at" value={params.get("attribution") ?? "first"} of={[["first", "the first event"], ["last", "the last event"], ...steps.slice(1).map((_, index): [string, string] => [`step:${index + 2}`, `step ${index + 2}`])]} onChange={(at) => change({ attribution: at === "first" ? null : at })} />}
           {!is_ready && <button type="button" onClick={() => write(steps)}>Show</button>}
         </div>
       </section>
@@ -80,81 +111,34 @@ export default function FunnelPage() {
       {is_ready && (
         <div class="tiles">
           <Tile<Funnel> id="funnel" title={steps.map((step) => step.event ?? "any event").join(" → ")} wide keep asked={tiles("funnel")} {...common} drawing={draw_funnel(asked.funnel!, "funnel", true)} />
-          <RateTile asked={tiles("trend")} interval={interval} {...common} />
-          <TimesTile asked={tiles("times")} {...common} />
+          <Tile id="trend" title={`By ${interval} of entry`} asked={tiles("trend")} {...common} drawing={draw_rates(asked.trend!, "trend")} />
+          <Tile id="times" title="Time to the end" asked={tiles("times")} {...common} drawing={draw_times(asked.times!, "times")} />
         </div>
       )}
     </Page>
   );
 }
 
-interface Rates {
-  buckets: string[];
-  partial: boolean[];
-  groups: { entered: number[]; converted: number[]; rate: (number | null)[] }[];
-  compare?: Rates;
+interface ExclusionProps {
+  exclusion: Exclusion;
+  index: number;
+  steps: number;
+  /** Nothing takes it away. */
+  onChange(exclusion: Exclusion | null): void;
 }
 
-interface SubProps {
-  asked: Known;
-  zone: string;
-  onCancel(): void;
-  onAgain(): void;
-}
-
-/** The share that comes to the end, by when they entered; as a chart of trends. */
-function as_chart(rates: Rates): any {
-  const group = rates.groups[0];
-  return {
-    buckets: rates.buckets, partial: rates.partial ?? rates.buckets.map(() => false),
-    series: [{ name: "rate", event: null, math: "total", breakdown: null, kind: null, values: group?.rate ?? rates.buckets.map(() => null), total: rate_of(group) }],
-    ...(rates.compare ? { compare: as_chart(rates.compare) } : {}),
-  };
-}
-
-function rate_of(group: Rates["groups"][number] | undefined): number | null {
-  const sum = (values: number[] = []) => values.reduce((sum, value) => sum + value, 0);
-  const entered = sum(group?.entered);
-  return entered ? sum(group?.converted) / entered : null;
-}
-
-function RateTile({ asked, interval, ...common }: SubProps & { interval: string }) {
-  const options: TrendOptions = { id: "trend", interval, zone: common.zone, unit: "share", names: ["rate"], name: () => "Come to the end", is_formula: true };
-  const chart = (answer: Answer<Rates>) => ({ ...answer, result: as_chart(answer.result) });
+/** Who has such an event between two steps does not count. */
+function ExclusionStep({ exclusion, index, steps, onChange }: ExclusionProps) {
+  const { from, to } = exclusion;
+  const numbers = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, at): [string, string] => [String(first + at), `step ${first + at}`]);
   return (
-    <Tile<Rates> id="trend" title={`By ${interval} of entry`} asked={asked} {...common} table={(answer) => trend_table(chart(answer), options)} summary={(answer) => trend_summary(chart(answer), options)}>
-      {(answer) => <Trend answer={chart(answer)} options={options} label="Share that comes to the end" />}
-    </Tile>
-  );
-}
-
-/** A duration as short as an axis needs it. */
-function rough(ms: number): string {
-  const [size, unit] = ms < 60_000 ? [1_000, "s"] : ms < 3_600_000 ? [60_000, "min"] : ms < 172_800_000 ? [3_600_000, "h"] : [86_400_000, "d"];
-  return `${Math.round((ms / (size as number)) * 10) / 10} ${unit}`;
-}
-
-interface Times {
-  groups: { converted: number; median_ms: number | null; avg_ms: number | null; bins: { from_ms: number; to_ms: number; count: number }[] }[];
-}
-
-function TimesTile({ asked, ...common }: SubProps) {
-  const table = ({ result }: Answer<Times>): TableData => ({
-    head: ["Time", "Count"], units: { 0: "from, ms" },
-    rows: (result.groups[0]?.bins ?? []).map((bin) => [{ text: `${duration(bin.from_ms)} – ${duration(bin.to_ms)}`, value: bin.from_ms }, { text: shown(bin.count), value: bin.count }]),
-  });
-  return (
-    <Tile<Times> id="times" title="Time to the end" asked={asked} {...common} table={table}
-      summary={({ result }) => (result.groups[0]?.converted ? `Half take less than ${duration(result.groups[0].median_ms ?? 0)}.` : "Nobody came to the end in this time.")}>
-      {({ result }) => {
-        const bins = result.groups[0]?.bins ?? [];
-        if (!bins.length) return <p class="nothing">Nobody.</p>;
-        const name = (index: string) => `${duration(bins[Number(index)]!.from_ms)} – ${duration(bins[Number(index)]!.to_ms)}`;
-        return (
-          <LineChart label="Time to the end" buckets={bins.map((_, index) => String(index))} partial={bins.map(() => false)} interval="" zone={common.zone} is_stacked name_of={name}
-            short_name_of={(index) => rough(bins[Number(index)]!.from_ms)} lines={[{ name: "came to the end", values: bins.map((bin) => bin.count), place: 0 }]} />
-        );
-      }}
-    </Tile>
+    <div class="step" role="group" aria-label={`Without ${index + 1}`}>
+      <span class="word">without</span>
+      <EventPicker label={`Without event ${index + 1}`} value={exclusion.event ?? ""} onChange={(event) => onChange({ ...exclusion, event: event || undefined })} />
+      <Matches matched={exclusion} onChange={(filters) => onChange({ ...exclusion, filters })} />
+      <Choice label="between" value={String(from)} of={numbers(1, steps - 1)} onChange={(step) => onChange({ ...exclusion, from: Number(step), to: Math.max(to, Number(step) + 1) })} />
+      <Choice label="and" value={String(to)} of={numbers(from + 1, steps)} onChange={(step) => onChange({ ...exclusion, to: Number(step) })} />
+      <button type="button" class="quiet" aria-label={`Remove without ${index + 1}`} onClick={() => onChange(null)}>×</button>
+    </div>
   );
 }

@@ -76,9 +76,13 @@ function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string })
   const [is_table, set_is_table] = useIsTable("ledger");
   const total = known?.total;
   const columns = ["received", ...OUTCOMES, "rejected"] as (keyof Sums)[];
+  const shown_minutes = [...(known?.minutes ?? [])].reverse();
+  // The newest one is not over: what is still to come would look like a fall.
+  const running = minutes.at(-1)?.minute;
   const table = (): TableData => ({
     head: ["Minute", ...columns],
-    rows: [...(known?.minutes ?? [])].reverse().map((minute) => [{ text: moment(minute.minute, zone), value: minute.minute }, ...columns.map((name) => ({ text: shown(minute[name]), value: minute[name] }))]),
+    rows: shown_minutes.map((minute) => [{ text: moment(minute.minute, zone) + (minute.minute === running ? " (not complete)" : ""), value: minute.minute }, ...columns.map((name) => ({ text: shown(minute[name]), value: minute[name] }))]),
+    besides: { head: ["Complete"], rows: shown_minutes.map(({ minute }) => [minute === running ? "no" : "yes"]) },
   });
   const [first, last] = [known?.minutes[0]?.minute, known?.minutes.at(-1)?.minute];
   const note = () => `${moment(first, zone)} – ${moment(last, zone)}, ${zone}; as of ${moment(Date.now(), zone)}`;
@@ -100,7 +104,7 @@ function LedgerTile({ known, problem, zone }: Polled<Ledger> & { zone: string })
           <Reasons total={total} />
           {is_table
             ? <Table caption="Events by minute of receipt" data={{ ...table(), rows: table().rows.slice(0, 240) }} />
-            : minutes.length > 0 && <LineChart label="Events by minute of receipt" buckets={minutes.map(({ minute }) => minute)} partial={minutes.map(() => false)} lines={lines} interval="minute" zone={zone} is_stacked height={180} />}
+            : minutes.length > 0 && <LineChart label="Events by minute of receipt" buckets={minutes.map(({ minute }) => minute)} partial={minutes.map((_, index) => index === minutes.length - 1)} lines={lines} interval="minute" zone={zone} is_stacked height={180} />}
           <ul class="legend">{lines.map((line) => <li key={line.name}><Swatch line={line} is_fill /> {line.name}</li>)}</ul>
         </div>
       )}

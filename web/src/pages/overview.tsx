@@ -83,7 +83,7 @@ export default function Overview() {
   const { interval, zone } = range();
   const chosen = MEASURES.find((measure) => measure.key === here.value.params.get("show")) ?? MEASURES[0]!;
   const names = MEASURES.filter((measure) => measure.of === chosen.of).map((measure) => measure.key);
-  const options: TrendOptions = { id: chosen.of, interval, zone, names, unit: chosen.unit, series: chosen.key, name: () => chosen.name };
+  const options: TrendOptions = { id: chosen.of, interval, zone, names, unit: chosen.unit, only: [chosen.key], name: () => chosen.name };
   const common = { zone, onCancel: cancel, onAgain: again };
   const { report, body } = asked[chosen.of]!;
   const watched = { report, body: { ...body, series: [{ name: chosen.key, ...chosen.series }] } };

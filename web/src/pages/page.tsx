@@ -7,7 +7,7 @@ import type { Question } from "../api/types";
 import { Chips } from "../ui/filters";
 import { LeftOut } from "../ui/matched";
 import { PeoplePanel } from "../ui/people-panel";
-import { Choice } from "../ui/picker";
+import { Choice, FieldPicker } from "../ui/picker";
 import { beside, day_of, days_later, INTERVALS, moment, range, range_words, RANGES, zones, type RangeName } from "../time";
 import { change, changed, here, page_of } from "../url";
 
@@ -82,13 +82,44 @@ export function CompareChoice({ otherwise = "none", zone }: CompareProps) {
   };
   return (
     <>
-      <select class="small" aria-label="Compare with" value={own || is_own ? "own" : compare} onChange={(event) => choose(event.currentTarget.value)}>
+      <select class="small" aria-label="Compare with" data-compare value={own || is_own ? "own" : compare} onChange={(event) => choose(event.currentTarget.value)}>
         <option value="none">alone</option><option value="previous">beside the period before</option><option value="weekdays">beside the same weekdays before</option><option value="year">beside last year</option>
         <option value="own">{own ? `beside ${range_words(own.from, own.to, zone)}` : "beside other days…"}</option>
         {noted.length > 0 && <optgroup label="since, beside before">{noted.map(({ id, at, text }) => <option key={id} value={`note ${id}`}>{text.slice(0, 40)}, {moment(at, zone)}</option>)}</optgroup>}
       </select>
       {is_own && <OwnRange zone={zone} onDone={() => set_is_own(false)} onTake={(from, to) => change({ compare: `${from}..${to}` })} />}
     </>
+  );
+}
+
+/** By what the page is broken down: up to so many lines. */
+export function asked_breakdown(limit: number): { breakdown?: string | string[]; limit?: number } {
+  const fields = broken_down_by();
+  return fields.length ? { breakdown: fields.length === 1 ? fields[0] : fields, limit } : {};
+}
+
+function broken_down_by(): string[] {
+  return here.value.params.getAll("b").filter(Boolean);
+}
+
+export function BreakdownChoice() {
+  return <FieldsChoice label="Broken down by" values={broken_down_by()} most={3} onChange={(fields) => change({ b: fields })} />;
+}
+
+interface FieldsProps {
+  label: string;
+  values: string[];
+  most: number;
+  onChange(fields: string[]): void;
+}
+
+/** Fields, one beside the other: where one is named there is room for the next. */
+export function FieldsChoice({ label, values, most, onChange }: FieldsProps) {
+  const set = (index: number, field: string) => onChange([...values.slice(0, index), field.trim(), ...values.slice(index + 1)].filter(Boolean));
+  return (
+    <span class="choice"><span>{label}</span>
+      {[...values, ""].slice(0, most).map((value, index) => <FieldPicker key={index} label={index ? `${label}, ${index + 1}` : label} value={value} placeholder={index ? "and…" : "nothing"} onChange={(field) => set(index, field)} />)}
+    </span>
   );
 }
 

@@ -3,7 +3,7 @@ import { useAnswers } from "../api/ask";
 import type { Chart, Question } from "../api/types";
 import { Trend, trend_summary, trend_table, type TrendOptions } from "../chart/trend";
 import { Sessions, sessions_table, type SessionList } from "../draw/sessions";
-import type { Unit } from "../format";
+import { label, type Unit } from "../format";
 import { range } from "../time";
 import { filters_of_page } from "../ui/filters";
 import { Choice, Picker } from "../ui/picker";
@@ -35,7 +35,7 @@ function AllSessions() {
   };
   const { tiles, cancel, again } = useAnswers(asked);
   const common = { zone, onCancel: cancel, onAgain: again };
-  const options: TrendOptions = { id: "sessions", interval, zone, unit, names: [math], fields: breakdown ? [breakdown] : [], name: (series) => (series.kind === null ? name : String(series.breakdown ?? "")) };
+  const options: TrendOptions = { id: "sessions", interval, zone, unit, names: [math], fields: breakdown ? [breakdown] : [], name: (series) => (series.kind === null ? name : label(series.breakdown, series.kind)) };
   if (breakdown) delete options.name;
   return (
     <Page title="Sessions" questions={asked} has={{ range: true, compare: true }}>

@@ -9,7 +9,7 @@ import { Choice, EventPicker, FieldPicker, Picker } from "../ui/picker";
 import { Matches, read_matched, type Matched } from "../ui/matched";
 import { Tile } from "../ui/tile";
 import { change, here } from "../url";
-import { asked_bots, asked_compare, asked_range, Page } from "./page";
+import { asked_bots, asked_breakdown, asked_compare, asked_range, BreakdownChoice, Page } from "./page";
 
 const MATHS: [string, string][] = [
   ["total", "events"], ["unique_users", "people"], ["unique_sessions", "sessions"], ["per_user", "events per person"], ["first_time_users", "people for the first time"],
@@ -51,10 +51,9 @@ function series_to_api({ event, filters = [], math = "total", property }: AskedS
 function question(series: AskedSeries[], names: string[]): Question {
   const { params } = here.value;
   const { interval } = range();
-  const breakdown = params.getAll("b").filter(Boolean);
   const body = {
     ...asked_range(), ...asked_bots(), ...asked_compare(), interval, filters: filters_of_page(), series: series.map((one, index) => series_to_api(one, names[index]!)),
-    ...(breakdown.length ? { breakdown: breakdown.length === 1 ? breakdown[0] : breakdown, limit: 7 } : {}),
+    ...asked_breakdown(7),
     ...(params.get("formula") ? { formula: params.get("formula") } : {}),
     ...(params.get("cumulative") === "1" ? { cumulative: true } : {}),
     ...(Number(params.get("average")) > 1 ? { moving_average: Number(params.get("average")) } : {}),
@@ -71,7 +70,7 @@ export default function Trends() {
   const { interval, zone } = range();
   const formula = params.get("formula") ?? "";
   const unit: Unit = "number";
-  const options: TrendOptions = { id: "trends", interval, zone, unit, names: formula ? [formula] : names, is_stacked: params.get("as") === "bars", fields: params.getAll("b").filter(Boolean), is_formula: Boolean(formula) };
+  const options: TrendOptions = { id: "trends", interval, zone, unit, names: formula ? [formula] : names, is_stacked: params.get("as") === "bars", fields: params.getAll("b").filter(Boolean), is_formula: Boolean(formula), averaged: Number(params.get("average")) };
   const set = (index: number, changes: Partial<AskedSeries>) => write(series.map((one, at) => (at === index ? { ...one, ...changes } : one)));
   return (
     <Page title="Trends" questions={asked} has={{ range: true, compare: true }}>
@@ -89,7 +88,7 @@ export default function Trends() {
         ))}
         <div class="step">
           {series.length < MOST && <button type="button" class="quiet" onClick={() => write([...series, {}])}>+ Series</button>}
-          <label class="choice"><span>Broken down by</span><FieldPicker label="Broken down by" value={params.get("b") ?? ""} placeholder="nothing" onChange={(field) => change({ b: field || null })} /></label>
+          <BreakdownChoice />
           {series.length > 1 && <label class="choice"><span>Formula</span><Picker label="Formula" value={formula} offered={["A/B", "A-B", "A/B*100"]} placeholder="A/B" onChange={(text) => change({ formula: text.trim() || null })} /></label>}
           <Choice label="Drawn as" value={params.get("as") ?? "lines"} of={[["lines", "lines"], ["bars", "stacked bars"]]} onChange={(as) => change({ as: as === "bars" ? as : null })} />
           <Choice label="Sum" value={params.get("cumulative") ?? ""} of={[["", "each by itself"], ["1", "all so far"]]} onChange={(cumulative) => change({ cumulative: cumulative || null })} />

@@ -145,17 +145,23 @@ function SaveSegment({ filters }: { filters: Written[] }) {
   );
 }
 
-/** Chooses a saved segment, where there is one. */
+const SIDES: [op: string, side: string][] = [["is", "in the segment"], ["is_not", "not in the segment"]];
+
+/** Chooses those of a saved segment, or all others, where there is one. */
 function SegmentChoice({ onMade }: { onMade(filter: Written): void }) {
   const [names, set_names] = useState<string[]>([]);
   useEffect(() => {
     segments().then((all) => set_names(all.map(({ name }) => name)), () => undefined);
   }, []);
   if (!names.length) return null;
+  const choose = (chosen: string) => {
+    const [op = "", name] = chosen.split(" ");
+    if (name) onMade(["segment", op, name]);
+  };
   return (
-    <select aria-label="Segment" value="" onChange={(event) => event.currentTarget.value && onMade(["segment", "is", event.currentTarget.value])}>
+    <select aria-label="Segment" value="" onChange={(event) => choose(event.currentTarget.value)}>
       <option value="">or a segment…</option>
-      {names.map((name) => <option key={name} value={name}>{name}</option>)}
+      {SIDES.map(([op, side]) => <optgroup key={op} label={side}>{names.map((name) => <option key={name} value={`${op} ${name}`}>{op === "is" ? name : `not ${name}`}</option>)}</optgroup>)}
     </select>
   );
 }

@@ -22,8 +22,13 @@ export function listen_for_keys(): () => void {
     if (is_writing || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     const range = RANGES.find((range) => range.key === event.key);
     if (range) change({ from: range.from, to: range.to, i: null });
-    else if (event.key === "x") change({ compare: here.value.params.get("compare") === "previous" ? "none" : "previous" });
-    else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+    else if (event.key === "x") {
+      // The choice knows what is compared with where the address says nothing; without one there is nothing to compare.
+      const choice = document.querySelector<HTMLSelectElement>("[data-compare]");
+      if (!choice) return;
+      choice.value = choice.value === "previous" ? "none" : "previous";
+      choice.dispatchEvent(new Event("change"));
+    } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
       // Only where a range is chosen, and not in what arrows move themselves.
       if (event.shiftKey || target.closest("[tabindex='0'], dialog") || !document.querySelector(".range")) return;
       document.querySelector<HTMLButtonElement>(`.range [data-step="${event.key === "ArrowRight" ? "next" : "before"}"]`)?.click();

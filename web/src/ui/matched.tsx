@@ -38,7 +38,7 @@ export function read_matched<T extends Matched>(text: string): T | null {
 }
 
 /** The parameters of pages that say which events are meant. */
-const MATCHED = ["s", "step", "start", "return"];
+const MATCHED = ["s", "step", "without", "start", "return"];
 
 /** Says so where a filter of the address cannot be shown: the numbers are without it. */
 export function LeftOut() {

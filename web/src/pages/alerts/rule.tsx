@@ -6,7 +6,7 @@ import { Table } from "../../chart/table";
 import { session, type ApiError } from "../../api/client";
 import { usePolled } from "../../api/polled";
 import type { Question } from "../../api/types";
-import { DRAWS } from "../../draw/draws";
+import { can_be_drawn, useDraw } from "../../draw/loaded";
 import { plural, shown } from "../../format";
 import { bucket_label, day_of, days_later, intervals_later, LATEST_MS, local_time, moment } from "../../time";
 import { SaveButtons } from "../../ui/save";
@@ -57,8 +57,9 @@ export function RulePage({ id }: { id: string }) {
   const zone = rule?.timezone ?? "UTC";
   const slot = opened_slot();
   const by = rule?.report === "retention" ? { period: rule.interval ?? "day" } : { interval: rule?.report === "funnel" ? undefined : rule?.interval ?? "hour" };
-  const question: Question | null = rule && DRAWS[rule.report] ? { report: rule.report, body: { ...rule.question, ...span_of(rule, slot), timezone: zone, ...by } } : null;
+  const question: Question | null = rule && can_be_drawn(rule.report) ? { report: rule.report, body: { ...rule.question, ...span_of(rule, slot), timezone: zone, ...by } } : null;
   const { tiles, cancel, again } = useAnswers({ watched: question });
+  const draw = useDraw(rule?.report ?? "");
   const act = (work: Promise<unknown>) => work.then(() => { set_refused(""); set_asked(Date.now()); }, (problem: ApiError) => set_refused(problem.message));
   if (known && draft) {
     // That of the rule from which the one in the address was made, whatever has been saved since: each draft of the history has its own.
@@ -77,7 +78,7 @@ export function RulePage({ id }: { id: string }) {
           <Actions alert={known} act={act} />
           <div class="tiles">
             <Past id={id} alert={known} asked={asked} slot={slot} />
-            {question && <Tile id="watched" title="What is watched" wide asked={tiles("watched")} zone={zone} onCancel={cancel} onAgain={again} drawing={DRAWS[rule.report]!(question, "watched")} />}
+            {question && <Tile id="watched" title="What is watched" wide asked={draw && tiles("watched")} zone={zone} onCancel={cancel} onAgain={again} drawing={draw?.(question, "watched")} />}
             <Lines alert={known} />
           </div>
         </>
