@@ -2,6 +2,7 @@
 //! answers.
 
 mod front;
+mod sdks;
 mod weather;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 // What pages do with SDKs for browsers: each in a context of its own of one Chromium, on a page of another origin than pulse, once in each
-// of RUNS (`[{run, host, key}]`; tabs go to `apart` where that is told, for they have the path and the agent of other pages). A line for each
-// says how much it sends. Pages are open until standard input ends.
+// of RUNS (`[{run, host, key}]`, or `hosts` by the names of SDKs). A line for each says how much it sends. Pages are open until standard input
+// ends.
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
@@ -21,11 +21,11 @@ const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like G
 const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
 const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
 
-function page(sdk, { run: name, host: shared, key, apart = shared }, { tag: attributes, kind = "browser" }, isNext) {
-  const host = kind === "tabs" ? apart : shared;
+function page(sdk, { run: name, host: shared, hosts = {}, key }, { tag: attributes, kind = "browser" }, isNext) {
   const { load, module, names, run: first, tag, next } = attributes === undefined ? sdks[sdk] : { tag: attributes, run: "" };
   const run = isNext ? next : first;
   const customer = { sdk: `${sdk} (${kind})`, run: name, team: "blue" };
+  const host = hosts[customer.sdk] ?? shared;
   const user = `${customer.sdk} ${name}`.replace(/[^a-z0-9]+/gi, "-");
   const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([host, key, user, customer])};
     const numbers = [...Array(${ORDERS}).keys()], order = (n) => ({sdk: customer.sdk, run: customer.run, n, total: 12.5});`;
