@@ -54,6 +54,21 @@ async fn each_snippet_for_those_who_come_from_elsewhere_sends_its_order_once() {
 }
 
 #[tokio::test]
+async fn what_pages_send_in_other_forms_or_leave_behind_arrives_once() {
+    let pulse = Pulse::start().await;
+    assert_eq!(run(&pulse, "forms.cjs").await.trim(), "2 forms");
+    pulse.http.settled().await;
+    let events = pulse.http.events().await;
+    for form in ["in batches", "not compressed"] {
+        let of_form = |event: &&Value| event["type"] == "order" && event["properties"]["sdk"] == form;
+        let mut orders: Vec<u64> = events.iter().filter(of_form).map(|order| order["properties"]["n"].as_u64().unwrap()).collect();
+        orders.sort_unstable();
+        assert_eq!(orders, [0, 1, 2, 3, 4, 5], "{form}");
+    }
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test]
 #[ignore = "measures and asserts nothing: `make bench-sdk`"]
 async fn what_sdks_cost_a_page() {
     let pulse = Pulse::start().await;

@@ -4,15 +4,13 @@ const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const zlib = require("zlib");
-const { chromium } = require("playwright-core");
-const { close } = require("./contexts.cjs");
+const { close, launch } = require("./contexts.cjs");
 const { OURS, sdks } = require("./browser.cjs");
 
 const { HOST, KEY, NODE_PATH, SDKS, ROUNDS = "5" } = process.env;
 /** Until all that a page does by itself is done: SDKs wait for more events, three seconds at most. */
 const SETTLED = 4_000;
 const NONE = "none";
-const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 const wanted = [NONE, ...(SDKS ? SDKS.split(",") : [OURS, ...Object.keys(sdks).filter((sdk) => sdk !== OURS)])];
 
 const zipped = new Map();
@@ -81,8 +79,7 @@ const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.l
 const versionOf = (sdk) => JSON.parse(fs.readFileSync(sdk === OURS ? path.join(__dirname, "../../sdk/js/package.json") : path.join(NODE_PATH, sdk, "package.json"))).version;
 
 site.listen(0, "localhost", async () => {
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`];
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const browser = await launch();
   const visits = new Map(wanted.map((sdk) => [sdk, { first: [], second: [] }]));
   for (let round = 0; round < Number(ROUNDS); round++) {
     for (const sdk of wanted) {

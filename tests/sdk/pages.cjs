@@ -5,8 +5,7 @@ const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const readline = require("readline");
-const { chromium } = require("playwright-core");
-const { close } = require("./contexts.cjs");
+const { close, launch } = require("./contexts.cjs");
 const { OURS, sdks } = require("./browser.cjs");
 
 const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
@@ -16,7 +15,6 @@ const over = new Promise((done) => lines.on("close", done));
 const arrived = new Set();
 lines.on("line", (line) => arrived.add(nameOf(JSON.parse(line))));
 const nameOf = ({ sdk, run }) => `${sdk}, ${run}`;
-const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
 const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
 const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
@@ -135,10 +133,7 @@ async function visitInTabs(browser, { run }) {
 }
 
 site.listen(0, "localhost", async () => {
-  // Run by a script, a browser says so of itself; some SDKs take it for a robot. Its agent is said to the whole browser: what a context is
-  // told reaches a page that is opened or loaded again a moment too late, now and then.
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`];
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const browser = await launch();
   const wanted = SDKS ? SDKS.split(",") : Object.keys(sdks);
   const visits = runs.flatMap((run) => [...wanted.map((sdk) => visit(browser, sdk, run)), ...(wanted.includes(OURS) ? [visitInTabs(browser, run)] : [])]);
   await Promise.all(visits.map((visit) => visit.catch((problem) => console.error(problem))));
