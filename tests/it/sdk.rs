@@ -56,10 +56,10 @@ async fn each_snippet_for_those_who_come_from_elsewhere_sends_its_order_once() {
 #[tokio::test]
 async fn what_pages_send_in_other_forms_or_leave_behind_arrives_once() {
     let pulse = Pulse::start().await;
-    assert_eq!(run(&pulse, "forms.cjs").await.trim(), "2 forms");
+    assert_eq!(run(&pulse, "forms.cjs").await.trim(), "3 forms");
     pulse.http.settled().await;
     let events = pulse.http.events().await;
-    for form in ["in batches", "not compressed"] {
+    for form in ["in batches", "compressed", "not compressed"] {
         let of_form = |event: &&Value| event["type"] == "order" && event["properties"]["sdk"] == form;
         let mut orders: Vec<u64> = events.iter().filter(of_form).map(|order| order["properties"]["n"].as_u64().unwrap()).collect();
         orders.sort_unstable();

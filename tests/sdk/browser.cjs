@@ -91,6 +91,14 @@ const forms = {
     });`,
     sends: [/^\/v1\/b text\/plain cors/],
   },
+  "compressed": {
+    sdk: "posthog-js",
+    run: `posthog.init(KEY, {api_host: HOST, capture_pageview: true});
+      window.send = (n) => posthog.capture("order", order(n));
+      posthog.identify(user, customer);
+      first.forEach(send);`,
+    sends: [/^\/e\/ text\/plain cors/, /^\/e\/ text\/plain no-cors/],
+  },
   // What a page leaves behind must not be JSON: a browser would ask first.
   "not compressed": {
     sdk: "posthog-js",
