@@ -5,6 +5,7 @@
 //! counts nothing twice.
 
 mod access;
+mod compare;
 mod csv;
 mod format;
 mod given;
@@ -31,6 +32,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
 use self::access::{ClientField, Site};
+use self::compare::{Compared, Counts};
 use self::csv::{Dialect, MapConfig};
 use self::format::Format;
 use self::given::Given;
@@ -57,7 +59,7 @@ const REDRAW: Duration = Duration::from_millis(200);
 #[command(after_help = "Examples:
   pulse import --format combined --site www.example.com /var/log/nginx/access.log*
   pulse import --format combined --client-field -1 access.log      # behind a proxy: the last field is the client
-  pulse import --format posthog export-*.jsonl.gz                      # also mixpanel, amplitude, segment, umami, ga4, plausible
+  pulse import --format posthog --compare export-*.jsonl.gz            # also mixpanel, amplitude, segment, umami, ga4, plausible
   pulse import --format csv --map orders.toml --timezone Europe/Berlin --id-column order --json orders.csv
 
 A map names fields and the columns they come from:
@@ -110,6 +112,9 @@ pub(super) struct ImportArgs {
     /// of a JSON log's member; http.trusted_proxies works without
     #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
     client_field: Option<ClientField>,
+    /// Print, for each type of event and day of UTC, how many events the files have and how many the project then has
+    #[arg(long)]
+    compare: bool,
     /// Print the outcomes as one JSON object
     #[arg(long)]
     json: bool,
@@ -172,6 +177,7 @@ fn recipe(args: &ImportArgs, files: &[Given], settings: &Settings) -> Result<Rec
         site,
         masker: Masker { addresses, geo },
         progress: progress_bar(files)?,
+        compares: args.compare,
     })
 }
 
@@ -273,7 +279,20 @@ async fn transfer(Transfer { files, recipe, is_json }: Transfer, connection: &Co
     let show = |books: &Books| progress.set_message(format!("{read} lines, {} of them waiting", books.waiting));
     let books = connection.settle(read, show).await?;
     progress.finish_and_clear();
-    let printed = Summary::of(read, &books, &reasons, &findings.notes()).print(is_json);
+    let mut notes = findings.notes();
+    let compared = compared(&findings.counts, connection).await.unwrap_or_else(|problem| {
+        notes.push(format!("everything is imported, and was not compared: {problem:#}"));
+        Vec::new()
+    });
+    let printed = Summary::of(read, &books, &reasons, &notes).with(&compared).print(is_json);
     ended.context("what was read before this is imported")?;
     printed
+}
+
+/// What was counted in the files, if anything was, beside what the project has of it now.
+async fn compared(counts: &Counts, connection: &Connection) -> Result<Vec<Compared>> {
+    match counts.question() {
+        Some(question) => Ok(counts.beside(&connection.trends(&question).await?)),
+        None => Ok(Vec::new()),
+    }
 }

@@ -183,10 +183,15 @@ fn begin(pulse: &Pulse, format: &str, part: &str) -> (std::process::Child, std::
 }
 
 fn import(pulse: &Pulse, format: &str, file: &Path) -> Value {
+    serde_json::from_str(&import_with(pulse, &["--json", "--format", format], file)).unwrap()
+}
+
+/// What an import with these options prints.
+fn import_with(pulse: &Pulse, options: &[&str], file: &Path) -> String {
     let mut command = Command::new(program());
-    let output = command.args(["import", "--json", "--format", format, "--data-dir"]).arg(pulse.data_dir()).arg(file).output().unwrap();
-    assert!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let output = command.arg("import").args(options).arg("--data-dir").arg(pulse.data_dir()).arg(file).output().unwrap();
+    assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 async fn received(pulse: &Pulse, at_least: u64) {
@@ -247,6 +252,56 @@ async fn every_export_is_stored_once_and_counts_as_it_did_where_it_came_from() {
         let summary = import(&pulse, format, &file);
         assert_eq!((summary["stored"].as_u64(), summary["duplicate"].as_u64()), (Some(0), Some((RECORDS + repeated) as u64)), "{format}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_files_have_stands_beside_what_the_project_has_of_each_type_and_day() {
+    let pulse = Pulse::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let record = |nth: usize, event: &str, at: &str| {
+        json!({"uuid": uuid(9, nth), "event": event, "distinct_id": "ada", "timestamp": at, "properties": {}}).to_string()
+    };
+    // What is there before: two of a day, and one of a type that the files do not have.
+    let earlier = folder.path().join("earlier.jsonl");
+    let [order, refund] = ["order", "refund"];
+    let before =
+        [record(1, order, "2024-05-02T08:00:00Z"), record(2, order, "2024-05-02T09:00:00Z"), record(3, refund, "2024-05-02T09:00:00Z")];
+    std::fs::write(&earlier, before.join("\n")).unwrap();
+    import(&pulse, "posthog", &earlier);
+    let file = folder.path().join("export.jsonl");
+    let lines = [
+        record(10, "$pageview", "2024-05-01T09:00:00Z"),
+        record(11, "$pageview", "2024-05-01T23:59:59Z"),
+        record(12, order, "2024-05-02T00:00:00Z"),
+        record(13, "signup", "2024-05-03T00:00:00Z"),
+        // The same again, one that pulse does not take, and two that are no events.
+        record(13, "signup", "2024-05-03T00:00:00Z"),
+        record(14, &"x".repeat(201), "2024-05-03T00:00:00Z"),
+        record(15, order, ""),
+        "{\"broken\":".to_owned(),
+    ];
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let summary: Value = serde_json::from_str(&import_with(&pulse, &["--json", "--compare", "--format", "posthog"], &file)).unwrap();
+    let of = |name: &str| summary[name].as_u64().unwrap();
+    assert_eq!([of("read"), of("stored"), of("duplicate"), of("dead")], [8, 4, 1, 3], "{summary}");
+    let row = |day: &str, kind: &str, [files, project]: [u64; 2]| json!({"day": day, "type": kind, "files": files, "project": project});
+    let expected = json!([
+        row("2024-05-01", "page", [2, 2]),
+        row("2024-05-02", "order", [1, 3]),
+        row("2024-05-03", "signup", [2, 1]),
+        row("2024-05-03", &"x".repeat(201), [1, 0]),
+    ]);
+    assert_eq!(summary["compared"], expected, "{summary}");
+    // For people, and once more: the files have what they had, and so has the project.
+    let printed = import_with(&pulse, &["--compare", "--format", "posthog"], &file);
+    let rows: Vec<Vec<&str>> =
+        printed.lines().skip_while(|line| !line.starts_with("day")).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["day", "(UTC)", "files", "project", "difference", "type"], "{printed}");
+    assert_eq!(
+        rows[1..4],
+        [vec!["2024-05-01", "2", "2", "page"], vec!["2024-05-02", "1", "3", "+2", "order"], vec!["2024-05-03", "2", "1", "-1", "signup"]]
+    );
+    assert!(!import_with(&pulse, &["--format", "posthog"], &file).contains("2024-05"), "nobody has asked for it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

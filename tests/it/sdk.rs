@@ -2,6 +2,7 @@
 //! answers.
 
 mod front;
+mod sdks;
 mod weather;
 
 use std::path::{Path, PathBuf};
@@ -48,7 +49,22 @@ async fn run_tests(program: &str, arguments: &[&str], folder: &str) {
 #[tokio::test]
 async fn each_snippet_for_those_who_come_from_elsewhere_sends_its_order_once() {
     let pulse = Pulse::start().await;
-    assert_eq!(run(&pulse, "snippets.cjs").await.trim(), "35 snippets");
+    assert_eq!(run(&pulse, "snippets.cjs").await.trim(), "38 snippets");
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test]
+async fn what_pages_send_in_other_forms_or_leave_behind_arrives_once() {
+    let pulse = Pulse::start().await;
+    assert_eq!(run(&pulse, "forms.cjs").await.trim(), "3 forms");
+    pulse.http.settled().await;
+    let events = pulse.http.events().await;
+    for form in ["in batches", "compressed", "not compressed"] {
+        let of_form = |event: &&Value| event["type"] == "order" && event["properties"]["sdk"] == form;
+        let mut orders: Vec<u64> = events.iter().filter(of_form).map(|order| order["properties"]["n"].as_u64().unwrap()).collect();
+        orders.sort_unstable();
+        assert_eq!(orders, [0, 1, 2, 3, 4, 5], "{form}");
+    }
     assert!(pulse.stop().await);
 }
 

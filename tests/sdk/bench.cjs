@@ -1,19 +1,22 @@
 // What SDKs for browsers cost a page that loads one and tells of a page view and an event: bytes, and milliseconds of the page's main thread. All
-// in one Chromium, one page after the other, each round in the same order; medians. `make bench-sdk` prints the table.
+// in one Chromium, one page after the other, each round in the same order; medians of `ROUNDS` first visits and as many second ones. `make bench-sdk`
+// prints the table.
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const zlib = require("zlib");
-const { chromium } = require("playwright-core");
-const { close } = require("./contexts.cjs");
+const { close, launch } = require("./contexts.cjs");
 const { OURS, sdks } = require("./browser.cjs");
 
-const { HOST, KEY, NODE_PATH, SDKS, ROUNDS = "5" } = process.env;
+const { HOST, KEY, NODE_PATH, SDKS, ROUNDS = "7" } = process.env;
 /** Until all that a page does by itself is done: SDKs wait for more events, three seconds at most. */
 const SETTLED = 4_000;
 const NONE = "none";
-const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
-const wanted = [NONE, ...(SDKS ? SDKS.split(",") : [OURS, ...Object.keys(sdks).filter((sdk) => sdk !== OURS)])];
+/** A page that names its time zone, as our SDK does once a session, and does nothing else. */
+const ZONE = "none, the time zone";
+const wanted = [NONE, ZONE, ...(SDKS ? SDKS.split(",") : [OURS, ...Object.keys(sdks).filter((sdk) => sdk !== OURS)])];
+
+const isNone = (sdk) => sdk === NONE || sdk === ZONE;
 
 const zipped = new Map();
 function script(file) {
@@ -22,13 +25,14 @@ function script(file) {
 }
 
 function page(sdk) {
-  const { load, module, names, tag, run, attributes } = sdks[sdk] ?? { run: "" };
+  const { load, module, names, tag, run, attributes } = sdks[sdk] ?? {};
   const customer = { sdk, run: "bench" };
   const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([HOST, KEY, "ada", customer])};
     const numbers = [0], order = (n) => ({sdk: customer.sdk, run: customer.run, n, total: 12.5});`;
   const own = tag === undefined ? `src="/m/${sdk}/${load}" ${attributes?.(HOST, KEY) ?? ""}` : `src="${HOST}/sdk/pulse.js" data-key="${KEY}" ${tag}`;
   const used = module ? `<script type="module">import {${names}} from "/m/${sdk}/${module}"; ${given}${run}</script>` : `<script ${own}></script><script>${given}${run}</script>`;
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title><h1>Shop</h1>${sdk === NONE ? "" : used}`;
+  const without = sdk === ZONE ? "<script>Intl.DateTimeFormat().resolvedOptions().timeZone</script>" : "";
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title><h1>Shop</h1>${isNone(sdk) ? without : used}`;
 }
 
 const site = http.createServer((request, response) => {
@@ -73,7 +77,7 @@ async function visit(context, sdk) {
   await tab.waitForTimeout(SETTLED);
   const after = await spent();
   await tab.close();
-  if (sdk !== NONE && !seen.events) console.error(`${sdk} sends nothing`);
+  if (!isNone(sdk) && !seen.events) console.error(`${sdk} sends nothing`);
   return { ...seen, scripts: after.scripts - before.scripts, all: after.all - before.all };
 }
 
@@ -81,8 +85,7 @@ const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.l
 const versionOf = (sdk) => JSON.parse(fs.readFileSync(sdk === OURS ? path.join(__dirname, "../../sdk/js/package.json") : path.join(NODE_PATH, sdk, "package.json"))).version;
 
 site.listen(0, "localhost", async () => {
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`];
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const browser = await launch();
   const visits = new Map(wanted.map((sdk) => [sdk, { first: [], second: [] }]));
   for (let round = 0; round < Number(ROUNDS); round++) {
     for (const sdk of wanted) {
@@ -93,13 +96,14 @@ site.listen(0, "localhost", async () => {
     }
   }
   await browser.close();
+  console.log(`Medians of ${ROUNDS} first visits and as many second ones:\n`);
   console.log("| SDK for browsers | kB of scripts | kB got in all, requests | first visit ms: scripts, all | second visit ms: scripts, all |");
   console.log("|---|---|---|---|---|");
   for (const [sdk, { first, second }] of visits) {
     const of = (visits, what) => median(visits.map((visit) => visit[what]));
     const kB = (bytes) => (bytes / 1_000).toFixed(1);
     const ms = (visits) => `${of(visits, "scripts").toFixed(0)}, ${of(visits, "all").toFixed(0)}`;
-    const name = sdk === NONE ? sdk : `${sdk === OURS ? "ours" : sdk} ${versionOf(sdk)}`;
+    const name = isNone(sdk) ? sdk : `${sdk === OURS ? "ours" : sdk} ${versionOf(sdk)}`;
     console.log(`| ${name} | ${kB(of(first, "script"))} | ${kB(of(first, "bytes"))}, ${of(first, "requests")} | ${ms(first)} | ${ms(second)} |`);
   }
   process.exit(0);

@@ -74,4 +74,40 @@ const sdks = {
   },
 };
 
-module.exports = { OURS, sdks };
+// The other forms in which some of them send, by what they are told: `sends` says how requests that bring events look, by their address, the type of
+// their body and whether the answer may be read, as a beacon's may not: first while the page is shown, which is when half of the orders are sent, `first`,
+// and then when it is left.
+const forms = {
+  "in batches": {
+    sdk: "@segment/analytics-next",
+    // The page, the customer and half of the orders make one batch.
+    run: `AnalyticsNext.AnalyticsBrowser.load({writeKey: KEY, cdnURL: HOST}, {
+      integrations: {"Segment.io": {deliveryStrategy: {strategy: "batching", config: {size: first.length + 2, timeout: 3_600_000}}}},
+    }).then(([analytics]) => {
+      window.send = (n) => analytics.track("order", order(n));
+      analytics.page();
+      analytics.identify(user, customer);
+      first.forEach(send);
+    });`,
+    sends: [/^\/v1\/b text\/plain cors/],
+  },
+  "compressed": {
+    sdk: "posthog-js",
+    run: `posthog.init(KEY, {api_host: HOST, capture_pageview: true});
+      window.send = (n) => posthog.capture("order", order(n));
+      posthog.identify(user, customer);
+      first.forEach(send);`,
+    sends: [/^\/e\/ text\/plain cors/, /^\/e\/ text\/plain no-cors/],
+  },
+  // What a page leaves behind must not be JSON: a browser would ask first.
+  "not compressed": {
+    sdk: "posthog-js",
+    run: `posthog.init(KEY, {api_host: HOST, capture_pageview: true, disable_compression: true});
+      window.send = (n) => posthog.capture("order", order(n));
+      posthog.identify(user, customer);
+      first.forEach(send);`,
+    sends: [/^\/e\/ application\/json cors/, /^\/e\/\?\S*compression=base64\S* application\/x-www-form-urlencoded no-cors/],
+  },
+};
+
+module.exports = { OURS, forms, sdks };

@@ -1,12 +1,11 @@
 // What pages do with SDKs for browsers: each in a context of its own of one Chromium, on a page of another origin than pulse, once in each
-// of RUNS (`[{run, host, key}]`; tabs go to `apart` where that is told, for they have the path and the agent of other pages). A line for each
-// says how much it sends. Pages are open until standard input ends.
+// of RUNS (`[{run, host, key}]`, or `hosts` by the names of SDKs). A line for each says how much it sends. Pages are open until standard input
+// ends.
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const readline = require("readline");
-const { chromium } = require("playwright-core");
-const { close } = require("./contexts.cjs");
+const { close, launch } = require("./contexts.cjs");
 const { OURS, sdks } = require("./browser.cjs");
 
 const { RUNS, SDKS, NODE_PATH, ORDERS = "6" } = process.env;
@@ -16,16 +15,15 @@ const over = new Promise((done) => lines.on("close", done));
 const arrived = new Set();
 lines.on("line", (line) => arrived.add(nameOf(JSON.parse(line))));
 const nameOf = ({ sdk, run }) => `${sdk}, ${run}`;
-const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
 const { version } = JSON.parse(fs.readFileSync(path.join(__dirname, "../../sdk/js/package.json")));
 const versionOf = (sdk) => (sdk === OURS ? version : JSON.parse(fs.readFileSync(path.join(NODE_PATH, sdk, "package.json"))).version);
 
-function page(sdk, { run: name, host: shared, key, apart = shared }, { tag: attributes, kind = "browser" }, isNext) {
-  const host = kind === "tabs" ? apart : shared;
+function page(sdk, { run: name, host: shared, hosts = {}, key }, { tag: attributes, kind = "browser" }, isNext) {
   const { load, module, names, run: first, tag, next } = attributes === undefined ? sdks[sdk] : { tag: attributes, run: "" };
   const run = isNext ? next : first;
   const customer = { sdk: `${sdk} (${kind})`, run: name, team: "blue" };
+  const host = hosts[customer.sdk] ?? shared;
   const user = `${customer.sdk} ${name}`.replace(/[^a-z0-9]+/gi, "-");
   const given = `const [HOST, KEY, user, customer] = ${JSON.stringify([host, key, user, customer])};
     const numbers = [...Array(${ORDERS}).keys()], order = (n) => ({sdk: customer.sdk, run: customer.run, n, total: 12.5});`;
@@ -135,10 +133,7 @@ async function visitInTabs(browser, { run }) {
 }
 
 site.listen(0, "localhost", async () => {
-  // Run by a script, a browser says so of itself; some SDKs take it for a robot. Its agent is said to the whole browser: what a context is
-  // told reaches a page that is opened or loaded again a moment too late, now and then.
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`];
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const browser = await launch();
   const wanted = SDKS ? SDKS.split(",") : Object.keys(sdks);
   const visits = runs.flatMap((run) => [...wanted.map((sdk) => visit(browser, sdk, run)), ...(wanted.includes(OURS) ? [visitInTabs(browser, run)] : [])]);
   await Promise.all(visits.map((visit) => visit.catch((problem) => console.error(problem))));

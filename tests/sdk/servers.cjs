@@ -1,6 +1,6 @@
 // What applications do with SDKs for Node.js. Each sends some orders and says who the customer is, once in each of RUNS
-// (`[{run, host, key}]`), all at the same time; a line for each says how much it sends, and one how that ended. Goes on until its standard
-// input ends: SDKs send again what was not taken.
+// (`[{run, host, key}]`, or `hosts` by the names of SDKs), all at the same time; a line for each says how much it sends, and one how that ended.
+// Goes on until its standard input ends: SDKs send again what was not taken.
 const { RUNS, SDKS, ORDERS = "12" } = process.env;
 const numbers = [...Array(Number(ORDERS)).keys()];
 const over = new Promise((done) => process.stdin.on("end", done).resume());
@@ -13,7 +13,7 @@ const sdks = {
     analytics.on("error", quiet);
     analytics.identify({ userId: user, anonymousId: `d-${user}`, traits: customer });
     for (const n of numbers) analytics.track({ userId: user, event: "order", properties: order(n) });
-    await analytics.closeAndFlush({ timeout: 40_000 });
+    await analytics.closeAndFlush({ timeout: 600_000 });
   },
   async "@rudderstack/rudder-sdk-node"(sdk, { host, key, user, customer, order }) {
     const Analytics = require(sdk).default ?? require(sdk);
@@ -29,7 +29,7 @@ const sdks = {
     posthog.identify({ distinctId: user, properties: customer });
     posthog.alias({ distinctId: user, alias: `d-${user}` });
     for (const n of numbers) posthog.capture({ distinctId: user, event: "order", properties: order(n) });
-    await posthog.shutdown(40_000);
+    await posthog.shutdown(600_000);
   },
   async "@amplitude/analytics-node"(sdk, { host, key, user, customer, order }) {
     const amplitude = require(sdk).createInstance();
@@ -73,7 +73,7 @@ const sdks = {
   async "@umami/node"(sdk, { host, key, user, customer, order }) {
     const { Umami } = require(sdk);
     const umami = new Umami({ websiteId: key, hostUrl: host });
-    // Not the browser's that the pages run in: clients are told apart by it.
+    // As an application passes on its visitor's.
     const agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36";
     umami.init({ userAgent: agent });
     await Promise.allSettled(numbers.map((n) => umami.track({ id: user, name: "order", url: "/a?utm_source=news", hostname: "shop.example", data: order(n) })));
@@ -108,11 +108,12 @@ const version = (sdk) => {
   const folders = require.resolve.paths("x").map((path) => `${path}/${sdk}/package.json`);
   return require(folders.find((path) => require("fs").existsSync(path))).version;
 };
-const ends = JSON.parse(RUNS).flatMap(({ run, host, key }) =>
+const ends = JSON.parse(RUNS).flatMap(({ run, host: shared, hosts = {}, key }) =>
   (SDKS ? SDKS.split(",") : Object.keys(sdks)).map(async (sdk) => {
     const user = `${sdk} ${run}`.replace(/[^a-z0-9]+/gi, "-");
     const customer = { sdk, run, team: "blue" };
     const order = (n) => ({ sdk, run, n, total: 12.5 });
+    const host = hosts[sdk] ?? shared;
     console.log(JSON.stringify({ sdk, run, version: version(sdk), sent: numbers.length }));
     const sent = sdks[sdk](sdk, { host, key, user, customer, order }).then(() => "", String);
     const problem = await Promise.race([sent, over.then(() => "still sending")]);

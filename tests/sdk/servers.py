@@ -32,10 +32,10 @@ warnings.simplefilter("ignore")
 
 
 class Of:
-    """One SDK in one run. What has the path and the agent of another one goes to `apart`, where that is told."""
+    """One SDK in one run."""
 
-    def __init__(self, name, run, host, key, apart=None):
-        self.name, self.run, self.host, self.key, self.apart = name, run, host, key, apart or host
+    def __init__(self, name, run, key, host=None, hosts=None):
+        self.name, self.run, self.key, self.host = name, run, key, (hosts or {}).get(name, host)
         self.user = re.sub("[^a-zA-Z0-9]+", "-", f"{name} {run}")
         self.customer = {"sdk": name, "run": run, "team": "blue"}
 
@@ -166,7 +166,7 @@ def ours_on_disk(of):
     orders = [of.order(n) for n in NUMBERS]
     with tempfile.TemporaryDirectory() as folder:
         for part in (0, 1):
-            given = json.dumps([of.key, of.apart, os.path.join(folder, "queue"), of.user, of.customer, orders, part])
+            given = json.dumps([of.key, of.host, os.path.join(folder, "queue"), of.user, of.customer, orders, part])
             process = subprocess.Popen([sys.executable, "-c", PROCESS, given], env={**os.environ, "PYTHONPATH": OURS}, start_new_session=True)
             STARTED.append(process)
             process.wait()

@@ -1,12 +1,11 @@
-// Runs each snippet of docs/coming-from, and of what our SDKs say of themselves, as it stands there, with the address and the key of a real
-// pulse, and sees that its order is stored, once. Blocks say where they run and what they are called: "js node NAME", "js page NAME", "html page
-// NAME", "python NAME".
+// Runs each snippet of docs/coming-from, of README.md and of what our SDKs say of themselves, as it stands there, with the address and the key of a
+// real pulse, and sees that its order is stored, once, or its page where it sends no order. Blocks say where they run and what they are called: "js
+// node NAME", "js page NAME", "html page NAME", "python NAME"; "sh environment NAME" is the environment in which those run whose names begin so.
 const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const { spawn } = require("child_process");
-const { chromium } = require("playwright-core");
-const { close } = require("./contexts.cjs");
+const { close, launch } = require("./contexts.cjs");
 
 const { HOST, KEY, READ_KEY, NODE_PATH, ONLY } = process.env;
 const root = path.join(__dirname, "../..");
@@ -16,13 +15,18 @@ const folder = path.join(root, "docs/coming-from");
 function snippets() {
   const found = [];
   const pages = fs.readdirSync(folder).filter((file) => file.endsWith(".md")).map((file) => path.join(folder, file));
-  for (const file of [...pages, ...["js", "python"].map((sdk) => path.join(root, "sdk", sdk, "README.md"))]) {
-    for (const [, language, place, name, code] of fs.readFileSync(file, "utf8").matchAll(/^```(\w+)(?: (node|page))? (\S+)\n(.*?)^```$/gms)) {
-      found.push({ language, place, name, type: `order_${name.replaceAll("-", "_")}`, code });
+  for (const file of [...pages, ...["", "sdk/js", "sdk/python"].map((folder) => path.join(root, folder, "README.md"))]) {
+    for (const [, language, place, name, code] of fs.readFileSync(file, "utf8").matchAll(/^```(\w+)(?: (node|page|environment))? (\S+)\n(.*?)^```$/gms)) {
+      found.push({ language, place, name, type: /["/]order["/]/.test(code) ? `order_${name.replaceAll("-", "_")}` : "page", code });
     }
   }
-  return found.filter(({ name }) => !ONLY || ONLY === name);
+  const environments = found.filter(({ place }) => place === "environment");
+  const runs = found.filter(({ place, name }) => place !== "environment" && (!ONLY || ONLY === name));
+  return runs.map((snippet) => ({ ...snippet, environment: environments.find(({ name }) => snippet.name.startsWith(name)) }));
 }
+
+/** What a program is told by its environment, a variable a line. */
+const variables = (environment) => Object.fromEntries((environment ? filledIn(environment).trim().split("\n") : []).map((line) => line.split(/=(.*)/)));
 
 /** As it stands there, but for the address, the key and what the order is called. */
 function filledIn({ code, type }) {
@@ -48,10 +52,10 @@ async function bundled(code, platform) {
   return outputFiles[0].text;
 }
 
-function run(program, given, input) {
+function run(program, given, input, environment) {
   const python = [path.join(NODE_PATH, "../python"), path.join(root, "sdk/python")].join(":");
   return new Promise((done, fail) => {
-    const child = spawn(program, given, { env: { ...process.env, PYTHONPATH: python }, stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn(program, given, { env: { ...process.env, PYTHONPATH: python, ...variables(environment) }, stdio: ["pipe", "pipe", "pipe"] });
     let said = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += text));
     child.on("close", (code) => (code === 0 ? done() : fail(new Error(`${program} ends with ${code}: ${said}`))));
@@ -59,19 +63,21 @@ function run(program, given, input) {
   });
 }
 
-async function stored(type) {
-  const body = JSON.stringify({ from: "-1d", to: "now", series: [{ event: type }], refresh: true });
+async function stored({ name, type }) {
+  // Each page that is shown tells of itself, too.
+  const filters = type === "page" ? [{ field: "page_path", op: "eq", value: `/${name}` }] : [];
+  const body = JSON.stringify({ from: "-1d", to: "now", series: [{ event: type }], filters, refresh: true });
   const response = await fetch(`${HOST}/v1/query/trends`, { method: "POST", body, headers: { authorization: `Bearer ${READ_KEY}` } });
   return (await response.json()).result?.series[0].total ?? 0;
 }
 
-async function arrives({ name, type }) {
+async function arrives(snippet) {
   for (const end = Date.now() + 120_000; Date.now() < end; await new Promise((done) => setTimeout(done, 1_000))) {
-    const total = await stored(type);
-    if (total > 1) throw new Error(`${name} is stored ${total} times`);
+    const total = await stored(snippet);
+    if (total > 1) throw new Error(`${snippet.name} is stored ${total} times`);
     if (total === 1) return;
   }
-  throw new Error(`what ${name} sends is not stored`);
+  throw new Error(`what ${snippet.name} sends is not stored`);
 }
 
 /** What pages load from elsewhere: the trackers themselves, as their registry has them. */
@@ -87,13 +93,12 @@ async function pageOf(language, code) {
   return `<script>${(await bundled(code, "browser")).replaceAll("</script", "<\\/script")}</script>`;
 }
 
-const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 async function inPage(browser, snippet) {
   const code = filledIn(snippet);
   const html = await pageOf(snippet.language, code);
   const site = http.createServer((_, response) => response.setHeader("content-type", "text/html; charset=utf-8").end(`<!doctype html><title>Shop</title>${html}`));
   await new Promise((done) => site.listen(0, "localhost", done));
-  const context = await browser.newContext({ userAgent: AGENT });
+  const context = await browser.newContext();
   for (const [url, file] of elsewhere) {
     if (!html.includes(url)) continue;
     const headers = { "access-control-allow-origin": "*", "content-type": "text/javascript; charset=utf-8" };
@@ -101,19 +106,18 @@ async function inPage(browser, snippet) {
   }
   const page = await context.newPage();
   page.setDefaultNavigationTimeout(0);
-  await page.goto(`http://localhost:${site.address().port}/`);
+  await page.goto(`http://localhost:${site.address().port}/${snippet.name}`);
   await arrives(snippet);
   await close(context);
 }
 
 (async () => {
   const all = snippets();
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-blink-features=AutomationControlled"];
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  const browser = await launch();
   const results = await Promise.allSettled(all.map(async (snippet) => {
     if (snippet.place === "page") return inPage(browser, snippet);
-    if (snippet.language === "python") await run("python3", ["-"], filledIn(snippet));
-    else await run("node", ["--input-type=module", "-"], await bundled(filledIn(snippet), "node"));
+    if (snippet.language === "python") await run("python3", ["-"], filledIn(snippet), snippet.environment);
+    else await run("node", ["--input-type=module", "-"], await bundled(filledIn(snippet), "node"), snippet.environment);
     await arrives(snippet);
   }));
   const failed = results.flatMap(({ reason }, at) => (reason ? [`${all[at].name}: ${reason.message}`] : []));

@@ -185,6 +185,21 @@ function page() {
   const pages = taken().filter(({ type }) => type === "page").map(({ context }) => context.page.url.slice("https://shop.example".length));
   assert.deepStrictEqual(pages.sort(), ["/a", "/a#!pay", "/a#/cart", "/a#top", "/b"]);
 
+  // What is said of a page or a screen is added to what is collected of it; what is said of anything else is all of it.
+  begin();
+  shop = page();
+  pulse = client({ pages: false });
+  shop.history.pushState({}, "", "/b?utm_source=news");
+  const seen = () => taken().at(-1).context;
+  const of = async (context) => (pulse.page({}, { context }), assert.ok(await pulse.flush()), seen());
+  const bare = { url: "https://shop.example/b?utm_source=news", title: "Shop", referrer: "" };
+  assert.deepStrictEqual((await of(undefined)).page, bare);
+  const more = await of({ page: { title: "Cart", path: "/cart" }, screen: { density: 2 }, locale: "fr", app: { name: "shop" } });
+  assert.deepStrictEqual(more.page, { ...bare, title: "Cart", path: "/cart" });
+  assert.deepStrictEqual([more.screen, more.locale, more.app], [{ width: 1, height: 1, density: 2 }, "fr", { name: "shop" }]);
+  assert.strictEqual((await of({ page: { referrer: "https://news.example/" } })).page.referrer, "https://news.example/");
+  assert.deepStrictEqual((await of({ page: null })).page, bare);
+
   // What an older SDK has kept of a visitor is somebody still.
   begin();
   shop = page();

@@ -8,11 +8,11 @@ export function pageOf() {
   let shown = location.href;
   let from = document.referrer;
   const context = (timezone?: string, more?: Properties) => ({
-    page: { url: location.href, title: document.title, referrer: from },
-    screen: { width: screen.width, height: screen.height, density: devicePixelRatio },
     locale: navigator.language,
     timezone,
     ...more,
+    page: { url: location.href, title: document.title, referrer: from, ...(more?.page as object) },
+    screen: { width: screen.width, height: screen.height, density: devicePixelRatio, ...(more?.screen as object) },
   });
   const on = (target: EventTarget, type: string, then: (event: any) => void) => target.addEventListener(type, then, true);
 

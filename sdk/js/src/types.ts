@@ -10,7 +10,7 @@ export interface Extra {
   timestamp?: Date | string | number;
   /** Known by this, an event counts once; made up otherwise. */
   eventId?: string;
-  /** Added to what is collected: see `context` of `POST /v1/events`. */
+  /** Added to what is collected, also within `page` and `screen`: see `context` of `POST /v1/events`. */
   context?: Properties;
 }
 

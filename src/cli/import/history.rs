@@ -194,7 +194,7 @@ fn time_of(value: Option<Json>, times: &Times) -> Result<Json, Malformed> {
 }
 
 /// Milliseconds since 1970 of a time that is a number, or a text of one.
-fn millis(value: &Json) -> Option<i64> {
+pub(super) fn millis(value: &Json) -> Option<i64> {
     match value {
         Json::Number(number) => number.as_u64().map_or_else(|| time::of_epoch_float(number.as_f64()?), time::of_epoch),
         Json::String(text) => match of_text(text)? {

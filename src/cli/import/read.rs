@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::access::{self, Remarks, Site};
+use super::compare::Counts;
 use super::csv::{Dialect, MapConfig, Rows, Table};
 use super::format::Format;
 use super::given::Given;
@@ -62,6 +63,8 @@ pub(super) struct Recipe {
     pub(super) masker: Masker,
     /// Moves by the bytes read.
     pub(super) progress: ProgressBar,
+    /// Whether it is counted what the files have of each type of event and day.
+    pub(super) compares: bool,
 }
 
 impl Recipe {
@@ -141,13 +144,14 @@ pub(super) struct Findings {
     without_time: u64,
     /// What is known of tables.
     survey: Survey,
+    /// What the files have, if that is counted.
+    pub(super) counts: Counts,
 }
 
 impl Findings {
     /// In words.
     pub(super) fn notes(&self) -> Vec<String> {
-        let Self { zones_assumed, unused_forwards, replaced, recoded, users: _, said, passed_over, joined, ahead, without_time, survey } =
-            self;
+        let Self { zones_assumed, unused_forwards, replaced, recoded, said, passed_over, joined, ahead, without_time, survey, .. } = self;
         let mut notes = Vec::new();
         if *without_time > 0 {
             notes.push(format!(
@@ -269,7 +273,10 @@ impl Part<'_> {
         let mut outlet = Outlet { batch: Batch::new(&source), source, batches };
         let ended = loop {
             match reader.next(&mut ids, findings) {
-                Ok(Some(item)) => outlet.put(&item, recipe)?,
+                Ok(Some(item)) => {
+                    item.events.iter().flatten().filter(|_| recipe.compares).for_each(|event| findings.counts.add(event));
+                    outlet.put(&item, recipe)?;
+                }
                 Ok(None) => break Ok(()),
                 Err(problem) => break Err(of.failed(problem)),
             }

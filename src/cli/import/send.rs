@@ -12,6 +12,7 @@ use hyper::header::HeaderValue;
 use serde::Deserialize;
 use url::form_urlencoded::byte_serialize;
 
+use super::compare::Answer;
 use super::read::Batch;
 use super::summary::{Books, Example, Reasons};
 use crate::backoff::Backoff;
@@ -118,6 +119,12 @@ impl Connection {
             }
             tokio::time::sleep(backoff.next_pause()).await;
         }
+    }
+
+    /// What the trends report says to a question.
+    pub(super) async fn trends(&self, question: &serde_json::Value) -> Result<Answer> {
+        let answer = self.remote.post_json("/v1/query/trends", &self.read_key, question).await?;
+        serde_json::from_slice(&answer).context("the answer of trends")
     }
 
     async fn books(&self) -> Result<Books> {

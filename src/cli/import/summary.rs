@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::compare::{self, Compared};
 use crate::cli::printable::printable;
 
 /// How the lines of this run ended.
@@ -121,10 +122,12 @@ pub(super) struct Summary<'r> {
     reasons: Vec<ReasonTold<'r>>,
     #[serde(skip_serializing_if = "has_none")]
     notes: &'r [String],
+    #[serde(skip_serializing_if = "has_none")]
+    compared: &'r [Compared],
 }
 
-fn has_none(notes: &&[String]) -> bool {
-    notes.is_empty()
+fn has_none<T>(list: &&[T]) -> bool {
+    list.is_empty()
 }
 
 impl<'r> Summary<'r> {
@@ -135,7 +138,12 @@ impl<'r> Summary<'r> {
         let stored = books.stored.min(left);
         let filtered = books.filtered.min(left - stored);
         let duplicate = left - stored - filtered;
-        Self { read, stored, duplicate, filtered, rejected: books.rejected, dead, reasons: reasons.to_list(), notes }
+        Self { read, stored, duplicate, filtered, rejected: books.rejected, dead, reasons: reasons.to_list(), notes, compared: &[] }
+    }
+
+    /// With what the files and the project have of each type and day.
+    pub(super) fn with(self, compared: &'r [Compared]) -> Self {
+        Self { compared, ..self }
     }
 
     /// Prints it: numbers on standard output, everything for people on standard error. Errors: nothing was stored, and something
@@ -146,9 +154,14 @@ impl<'r> Summary<'r> {
         let _ = self.tell(&mut std::io::stderr().lock());
         match as_json {
             true => println!("{}", serde_json::to_string(self)?),
-            false => println!(
-                "read       {read}\nstored     {stored}\nduplicate  {duplicate}\nfiltered   {filtered}\nrejected   {rejected}\ndead       {dead}"
-            ),
+            false => {
+                println!(
+                    "read       {read}\nstored     {stored}\nduplicate  {duplicate}\nfiltered   {filtered}\nrejected   {rejected}\ndead       {dead}"
+                );
+                if !self.compared.is_empty() {
+                    compare::print(self.compared, &mut std::io::stdout().lock())?;
+                }
+            }
         }
         match *read {
             0 => Err(NothingStored::Empty.into()),

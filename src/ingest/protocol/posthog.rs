@@ -100,10 +100,13 @@ impl Protocol for PostHog {
     }
 }
 
+/// What bodies may be: PostHog's names of gzip, `gzip-js` that of its SDK for browsers, which packs in base64, seven times as long, where it is missing.
+const COMPRESSION: [&str; 3] = ["gzip", "gzip-js", "base64"];
+
 /// What the SDK for browsers asks before it starts: nothing of it is here but the taking of events.
 fn settings() -> Json {
     json!({
-        "supportedCompression": ["gzip", "base64"], "hasFeatureFlags": false, "sessionRecording": false, "surveys": false,
+        "supportedCompression": COMPRESSION, "hasFeatureFlags": false, "sessionRecording": false, "surveys": false,
         "heatmaps": false, "capturePerformance": false, "autocaptureExceptions": false, "captureDeadClicks": false, "siteApps": [],
         "toolbarParams": {}, "isAuthenticated": false, "elementsChainAsString": true, "defaultIdentifiedOnly": true,
     })
@@ -116,7 +119,7 @@ fn script() -> Response<Body> {
 
 /// No flags are on.
 fn flags() -> Json {
-    json!({"flags": {}, "featureFlags": {}, "featureFlagPayloads": {}, "errorsWhileComputingFlags": false, "supportedCompression": ["gzip", "base64"]})
+    json!({"flags": {}, "featureFlags": {}, "featureFlagPayloads": {}, "errorsWhileComputingFlags": false, "supportedCompression": COMPRESSION})
 }
 
 /// The key that an event holds.

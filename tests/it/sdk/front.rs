@@ -1,6 +1,6 @@
-//! What stands between SDKs and pulse: a proxy that may be bad weather.
+//! What stands between one SDK and pulse: a proxy that may be bad weather, and counts what the SDK tries.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io::Read;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -30,7 +30,7 @@ use crate::harness::POLL;
 pub(super) enum Weather {
     /// They are passed on.
     Fair,
-    /// Those of one client are passed to the instance at `full`, which can take nothing, for this long from its first.
+    /// They are passed to the instance at `full`, which can take nothing, for this long from the first.
     Outage { lasts: Duration, full: String },
     /// Those that bring more orders at once are passed on as larger than anybody may send.
     Large(usize),
@@ -38,6 +38,23 @@ pub(super) enum Weather {
     Slow(Duration),
     /// They are passed on and their answers lost, until [`Front::clear`].
     Deaf,
+}
+
+/// What came of requests that bring events.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tried {
+    pub(super) requests: u64,
+    /// The first request and the last.
+    between: Option<[Instant; 2]>,
+    /// The numbers of the orders in those that pulse has answered with nothing in its way, also where the answer was lost.
+    pub(super) reached: BTreeSet<u64>,
+}
+
+impl Tried {
+    /// From the first request to the last.
+    pub(super) fn lasted(&self) -> Duration {
+        self.between.map_or(Duration::ZERO, |[first, last]| last - first)
+    }
 }
 
 /// Ends with the test.
@@ -50,8 +67,7 @@ pub(super) struct Front {
 struct Shared {
     target: Mutex<String>,
     weather: Mutex<Weather>,
-    /// When each client came first, by path and agent.
-    clients: Mutex<HashMap<String, Instant>>,
+    tried: Mutex<Tried>,
     client: Client<HttpConnector, BoxBody<Bytes, Infallible>>,
 }
 
@@ -63,7 +79,7 @@ impl Front {
         let shared = Arc::new(Shared {
             target: Mutex::new(target.to_owned()),
             weather: Mutex::new(weather),
-            clients: Mutex::default(),
+            tried: Mutex::default(),
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(),
         });
         let mut serving = JoinSet::new();
@@ -87,12 +103,20 @@ impl Front {
         target.clone_into(&mut self.shared.target.lock().unwrap());
         *self.shared.weather.lock().unwrap() = Weather::Fair;
     }
+
+    pub(super) fn tried(&self) -> Tried {
+        self.shared.tried.lock().unwrap().clone()
+    }
 }
 
 impl Shared {
-    /// Whether less than this has passed since a client's first request.
-    fn is_new(&self, client: String, lasts: Duration) -> bool {
-        self.clients.lock().unwrap().entry(client).or_insert_with(Instant::now).elapsed() < lasts
+    /// Counts a request that brings events; how long after the first one it comes.
+    fn count(&self) -> Duration {
+        let mut tried = self.tried.lock().unwrap();
+        let now = Instant::now();
+        tried.requests += 1;
+        tried.between = Some([tried.between.map_or(now, |[first, _]| first), now]);
+        tried.lasted()
     }
 }
 
@@ -118,16 +142,19 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     let body = body.collect().await?.to_bytes();
     let path = parts.uri.path();
     let asks = ["/flags", "/array", "/sourceConfig"].iter().any(|start| path.starts_with(start));
-    let has_data = parts.method == Method::GET && parts.uri.query().is_some_and(|query| query.contains("data="));
+    let query = parts.uri.query().unwrap_or_default();
+    let has_data = parts.method == Method::GET && query.contains("data=");
     let brings_events = !asks && (parts.method == Method::POST || has_data);
-    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let client = format!("{path} {agent}");
-    let weather = if brings_events { shared.weather.lock().unwrap().clone() } else { Weather::Fair };
+    let said = unpacked(query, &body);
+    let (weather, after) = match brings_events {
+        true => (shared.weather.lock().unwrap().clone(), shared.count()),
+        false => (Weather::Fair, Duration::ZERO),
+    };
     let full = match &weather {
-        Weather::Outage { lasts, full } if shared.is_new(client, *lasts) => Some(full),
+        Weather::Outage { lasts, full } if after < *lasts => Some(full),
         _ => None,
     };
-    let is_large = matches!(weather, Weather::Large(most) if orders(&body) > most);
+    let is_large = matches!(weather, Weather::Large(most) if orders(&said) > most);
     let response = loop {
         let target = full.cloned().unwrap_or_else(|| shared.target.lock().unwrap().clone());
         let passed_on = if is_large { Promised.boxed() } else { Full::new(body.clone()).boxed() };
@@ -147,6 +174,9 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     };
     let (parts, body) = response.into_parts();
     let response = Response::from_parts(parts, Full::new(body.collect().await?.to_bytes()));
+    if brings_events && full.is_none() && !is_large {
+        shared.tried.lock().unwrap().reached.extend(numbers(&said));
+    }
     match weather {
         Weather::Slow(delay) => tokio::time::sleep(delay).await,
         Weather::Deaf => return Err("the answer is lost".into()),
@@ -155,14 +185,58 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     Ok(response)
 }
 
-/// How many orders a body brings, whatever it is packed in.
-fn orders(body: &[u8]) -> usize {
+/// What a request brings in plain words: its body, or its query where it has none.
+fn unpacked(query: &str, body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     if flate2::read::GzDecoder::new(body).read_to_end(&mut plain).is_err() {
-        plain = body.to_vec();
+        plain = if body.is_empty() { query.as_bytes() } else { body }.to_vec();
     }
     let data = url::form_urlencoded::parse(&plain).find(|(name, _)| name == "data").map(|(_, data)| data.into_owned());
-    let data = data.map(|data| STANDARD.decode(&data).unwrap_or(data.into_bytes())).unwrap_or(plain);
+    data.map(|data| STANDARD.decode(&data).unwrap_or(data.into_bytes())).unwrap_or(plain)
+}
+
+/// How many orders there are in what a request brings, whatever dialect that is.
+fn orders(said: &[u8]) -> usize {
     // What Snowplow's trackers say of an order is packed once more.
-    [b"total".as_slice(), b"ue_px", b"ue_pr"].iter().map(|mark| memchr::memmem::find_iter(&data, mark).count()).sum()
+    [b"total".as_slice(), b"ue_px", b"ue_pr"].iter().map(|mark| memchr::memmem::find_iter(said, mark).count()).sum()
+}
+
+/// The numbers of these orders.
+fn numbers(said: &[u8]) -> BTreeSet<u64> {
+    let mut words = String::from_utf8_lossy(said).replace('\\', "");
+    let packed: Vec<Vec<u8>> = words.split(r#""ue_px""#).skip(1).filter_map(unpacked_order).collect();
+    words.extend(packed.iter().map(|order| String::from_utf8_lossy(order)));
+    let digits =
+        |rest: &str| rest.trim_start().split(|letter: char| !letter.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let in_words = words.split(r#""n":"#).skip(1).filter_map(digits);
+    // In Protobuf, as OTLP has it: a key of one letter and a whole number of one byte.
+    let key = b"\n\x01n\x12\x02\x18";
+    let in_bytes = memchr::memmem::find_iter(said, key).filter_map(|at| said.get(at + key.len())).map(|number| u64::from(*number));
+    in_words.chain(in_bytes).collect()
+}
+
+/// What Snowplow's trackers have packed, by what stands behind its name.
+fn unpacked_order(rest: &str) -> Option<Vec<u8>> {
+    let letters = rest.trim_start_matches([':', ' ', '"']).split('"').next()?;
+    URL_SAFE_NO_PAD.decode(letters.trim_end_matches('=').replace('+', "-").replace('/', "_")).ok()
+}
+
+#[test]
+fn the_orders_in_the_requests_of_every_dialect_are_found() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/requests");
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let request = std::fs::read(&path).unwrap();
+        let end = memchr::memmem::find(&request, b"\n\n").unwrap();
+        let head = String::from_utf8_lossy(&request[..end]);
+        let query = head.lines().next().unwrap_or_default().split_once('?').map_or("", |(_, query)| query);
+        let said = unpacked(query, &request[end + 2..]);
+        // It has no numbers, and no SDK sends it.
+        if !path.ends_with("pixel.http") {
+            assert_eq!(numbers(&said).len(), orders(&said), "{path:?}");
+            found += orders(&said);
+        }
+    }
+    assert!(found > 200, "{found}");
 }

@@ -25,6 +25,7 @@ fn recipe(format: Format) -> Recipe {
         site,
         masker: Masker { addresses, geo: Geo::default() },
         progress: ProgressBar::hidden(),
+        compares: false,
     }
 }
 
