@@ -81,7 +81,8 @@ pub async fn turns(
     let to = to.sql("FROM (SELECT visitor_id AS device, ");
     let to = to.sql("toUnixTimestamp64Milli(timestamp) AS at, person_id AS user FROM events WHERE project_id = ").uint(project.0);
     let to = to.sql(" AND visitor_id IN ").uints(devices.iter().copied()).sql(" AND person_id != visitor_id");
-    let to = up_to(places, without(undone, to)).sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
+    let to = up_to(places, without(undone, to))
+        .sql(" GROUP BY device, at, user UNION ALL SELECT tie.1, tie.2, tie.3 FROM (SELECT arrayJoin(arrayZip(");
     let to = to.uints(more.iter().map(|(device, ..)| *device)).sql(", ").ints(more.iter().map(|(_, at_ms, _)| *at_ms)).sql(", ");
     let to = to.uints(more.iter().map(|(.., user)| *user)).sql(")) AS tie))");
     let rows: Vec<Turns> = reader.rows(&to.sql(" GROUP BY device)")).await?;
