@@ -65,13 +65,13 @@ pub(crate) fn noisy(random: &mut Random, shape: Shape) -> Vec<f64> {
 
 /// Parts of the numbers of hours, as a rate of its own over the day and some noise make them.
 pub(crate) fn parts(random: &mut Random, whole: &[f64], rate: f64) -> Vec<f64> {
-    let part = |(at, whole): (usize, &f64)| {
+    let mut part = |at: usize, whole: f64| {
         let curve = 1.0 + 0.2 * (at as f64 * std::f64::consts::TAU / 24.0).sin();
         let expected = whole * (rate * curve * (1.0 + 0.03 * random.normal())).min(0.97);
         let counted = expected + (expected * (1.0 - rate)).max(0.0).sqrt() * random.normal();
-        counted.clamp(0.0, *whole).round()
+        counted.clamp(0.0, whole).round()
     };
-    whole.iter().enumerate().map(part).collect()
+    whole.iter().enumerate().map(|(at, whole)| part(at, *whole)).collect()
 }
 
 /// Hours of a series up to the one that is judged, which is the last.

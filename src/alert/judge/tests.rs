@@ -74,7 +74,7 @@ fn the_end_is_told_of_the_alert_that_was_told_also_if_it_came_while_nobody_was_t
 #[test]
 fn a_line_that_is_not_among_the_largest_is_judged_where_that_says_enough() {
     let verdict = |condition: serde_json::Value, least| {
-        let rule = rule(json!({"condition": condition}));
+        let rule = rule(json!({"condition": condition, "resolve": null}));
         let observed = Observed { absent: Some(0.0), least, ..Observed::default() };
         see(&rule, &BTreeSet::new(), None, At { slot: 0, window: &[0], observed: &observed }).verdict
     };

@@ -126,7 +126,7 @@ fn told_of(rule: &Rule, slots: impl IntoIterator<Item = (Verdict, bool)>) -> Vec
 #[test]
 fn a_series_that_flaps_and_is_then_wrong_for_good_is_told_to_be_wrong() {
     use Telling::{Fired, Flapping, Resolved};
-    let wrong = |at: u32| if at >= 6 || at % 2 == 0 { Verdict::Wrong } else { Verdict::Right };
+    let wrong = |at: u32| if at >= 6 || at.is_multiple_of(2) { Verdict::Wrong } else { Verdict::Right };
     let told = told_of(&rule(serde_json::json!({})), (0..30).map(|at| (wrong(at), false)));
     let kinds: Vec<Telling> = told.iter().map(|(_, telling)| *telling).collect();
     assert_eq!(kinds, [Fired, Resolved, Fired, Resolved, Flapping, Fired], "{told:?}");
@@ -135,7 +135,7 @@ fn a_series_that_flaps_and_is_then_wrong_for_good_is_told_to_be_wrong() {
 #[test]
 fn that_a_series_flaps_is_told_once_channels_may_be_told_and_not_again() {
     use Telling::{Flapping, Resolved};
-    let verdict = |at: u32| if at < 20 && at % 2 == 0 { Verdict::Wrong } else { Verdict::Right };
+    let verdict = |at: u32| if at < 20 && at.is_multiple_of(2) { Verdict::Wrong } else { Verdict::Right };
     let slots = |muted: std::ops::Range<u32>| (0..40).map(move |at| (verdict(at), muted.contains(&at)));
     let told = told_of(&rule(serde_json::json!({})), slots(0..10));
     assert_eq!(told, [(10, Flapping), (29, Resolved)]);

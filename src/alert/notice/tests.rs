@@ -112,5 +112,8 @@ fn the_end_of_a_rule_is_another_notice_than_that_of_a_line_in_the_same_slot() {
     let kept: Notice = serde_json::from_str(&serde_json::to_string(&end).unwrap()).unwrap();
     assert_eq!((kept.id("hook"), kept.lines[0].is_firing), (end.id("hook"), false), "the same over restarts");
     let judging = about.notice(Kind::Judging, 60_000, 90_000);
-    assert_eq!((judging.title(), judging.of_end("deleted").title()), ("[judging again] a".to_owned(), "[told no more] a".to_owned()));
+    assert_eq!(
+        (judging.title(), judging.of_end("deleted").title()),
+        ("[judging again] a (shop)".to_owned(), "[told no more] a (shop)".to_owned())
+    );
 }
