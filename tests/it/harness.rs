@@ -44,7 +44,7 @@ use self::openapi::Exchange;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 /// Longest time that a program may run which ends by itself.
-const LONGEST_RUN: Duration = Duration::from_secs(30 * 60);
+const LONGEST_RUN: Duration = Duration::from_secs(60 * 60);
 
 /// A running pulse.
 pub(crate) struct Pulse {

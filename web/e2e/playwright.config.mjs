@@ -9,7 +9,7 @@ export default defineConfig({
   testIgnore: process.env.SCREEN_BENCH ? [] : ["bench.spec.mjs"],
   globalSetup: "./setup.mjs",
   // Nothing here is timed: a machine that builds beside the tests is slow.
-  timeout: 900_000,
+  timeout: 1_800_000,
   expect: { timeout: 60_000 },
   workers: process.env.SCREEN_BENCH ? 1 : 2,
   fullyParallel: true,

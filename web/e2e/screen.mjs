@@ -117,9 +117,12 @@ export async function reach(page, locator) {
   throw new Error("not reached by Tab");
 }
 
-/** Looks at a page narrow and light, and wide and dark: nothing scrolls sideways, and axe finds nothing. */
-export async function fits(page, what) {
-  for (const [theme, width] of [["light", 360], ["dark", 1280]]) {
+/** Narrow and light, and wide and dark. */
+export const LOOKS = [["light", 360], ["dark", 1280]];
+
+/** Looks at a page in each of `looks`: nothing scrolls sideways, and axe finds nothing. */
+export async function fits(page, what, looks = LOOKS) {
+  for (const [theme, width] of looks) {
     await page.emulateMedia({ colorScheme: theme });
     await page.setViewportSize({ width, height: 800 });
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
