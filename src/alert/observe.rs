@@ -103,6 +103,10 @@ const OF_CHART: [&str; 14] = [
 ];
 
 const DAY_MS: i64 = 86_400_000;
+/// Most numbers of an answer, as reports have it.
+pub(crate) const MOST_CELLS: usize = 1_000_000;
+/// A time of which slots are as long as of any other.
+const SOME_TIME_MS: i64 = 1_700_000_000_000;
 /// Maths of trends by which events themselves, their users or sessions are counted.
 const COUNTS: [&str; 3] = ["total", "unique_users", "unique_sessions"];
 /// Others that are 0 where there are no events, beside `unique:FIELD`.
@@ -195,7 +199,17 @@ impl Rule {
 
     /// Whether how much is behind the numbers of several lines is asked by a question of its own.
     fn counts_apart(&self) -> bool {
-        self.needs_counts() && self.body.report == "trends" && self.has_breakdown()
+        self.needs_counts() && self.body.report == "trends" && self.has_breakdown() && self.has_room_for_two()
+    }
+
+    /// Whether an answer of two series may have all that one verdict looks back on. Where it may not, how much is behind the numbers is asked
+    /// alone, of the lines with the most of it.
+    fn has_room_for_two(&self) -> bool {
+        let some_slot = self.interval.start_ms(SOME_TIME_MS, &self.zone).unwrap_or_default();
+        let length_ms = self.next_slot(some_slot).map_or(60_000, |next| next - some_slot).max(1);
+        let back_ms = some_slot - self.look_back(some_slot).unwrap_or(some_slot);
+        let slots = usize::try_from(back_ms / length_ms).unwrap_or_default() + 1;
+        slots.saturating_mul(2).saturating_mul(self.most_lines()) <= MOST_CELLS
     }
 
     /// The series of trends whose largest values are the lines.

@@ -40,10 +40,6 @@ impl Repeat {
     fn owner(&self) -> u64 {
         if self.project == 0 { self.channel.0 } else { self.project }
     }
-
-    fn is_to(&self, channel: &NamedChannel) -> bool {
-        channel.id == self.channel.1 && channel.project.map_or(0, |project| project.0) == self.channel.0
-    }
 }
 
 /// What is to be told.
@@ -88,12 +84,15 @@ impl Repeats {
 
     /// What is to be begun now. To a channel that is not there, or may not be told, nothing is: it is told the next one.
     pub(crate) fn begin(&mut self, catalogue: &Catalogue, may_be_told: impl Fn(&NamedChannel) -> bool) -> Vec<BegunRepeat> {
+        // Looked at once each, for there may be many to channels that are away.
+        let told: HashMap<(u64, String), &NamedChannel> =
+            catalogue.channels.iter().filter(|channel| may_be_told(channel)).map(|channel| (channel.key(), channel)).collect();
+        self.waiting.retain(|repeat, _| told.contains_key(&repeat.channel));
         let mut begun = Vec::new();
         while let Some(repeat) = self.next()
             && let Some((_, delivery)) = self.waiting.remove(&repeat)
         {
-            let found = catalogue.channels.iter().find(|channel| repeat.is_to(channel));
-            if let Some(channel) = found.filter(|channel| may_be_told(channel)) {
+            if let Some(channel) = told.get(&repeat.channel) {
                 self.running.insert(repeat.clone());
                 begun.push(BegunRepeat { repeat, channel: Arc::clone(&channel.channel), delivery });
             }

@@ -150,3 +150,15 @@ fn notes_are_about_the_days_and_the_slots_of_the_rule() {
     assert_eq!(slots("Asia/Kathmandu", false, "2026-12-25T10:20:00Z", None), is("2026-12-25T10:15:00Z", 1));
     assert_eq!(slots("UTC", false, "2027-01-25T10:20:00Z", None), is("", 0));
 }
+
+#[test]
+fn how_much_is_behind_numbers_is_asked_alone_where_both_are_more_than_an_answer_has_room_for() {
+    let behind = |slots: u32, groups: usize| {
+        let question = json!({"series": [{"event": "order", "math": "avg", "property": "total"}], "breakdown": "plan"});
+        let rule = rule(json!({"question": question, "reduce": {"sum": slots}, "min_count": 5, "max_groups": groups}));
+        let asked = rule.count_question(Span { from_ms: 0, until_ms: 60_000 }).unwrap();
+        (asked["series"].as_array().unwrap().len(), asked["formula"].clone(), rule.numbers_of_line())
+    };
+    assert_eq!(behind(1, 500), (2, json!("B"), 2));
+    assert_eq!(behind(1_440, 500), (1, Value::Null, 1), "1,440 minutes of 502 lines, twice, are more than a million");
+}

@@ -6,7 +6,13 @@ use crate::alert::rule::Rule;
 impl Rule {
     /// The time whose events decide the numbers of slots: a funnel waits for its steps, and those who come back began some periods before.
     pub(crate) fn events_of(&self, slots: Span) -> Option<Span> {
-        let from_ms = (0..self.periods_before()).try_fold(slots.from_ms, |slot, _| self.interval.start_ms(slot - 1, &self.zone))?;
+        let from_ms = match self.periods_before() {
+            0 => slots.from_ms,
+            periods => {
+                let first = self.interval.start_ms(slots.from_ms, &self.zone)?;
+                (0..periods).try_fold(first, |slot, _| self.interval.start_ms(slot - 1, &self.zone))?
+            }
+        };
         Some(Span { from_ms, until_ms: slots.until_ms + self.open_ms() })
     }
 

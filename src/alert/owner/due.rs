@@ -1,11 +1,9 @@
 //! The slots of a rule that are due.
 
 use crate::alert::judge::MOST_AT_ONCE;
-use crate::alert::observe::Span;
+use crate::alert::observe::{MOST_CELLS, Span};
 use crate::alert::rule::Rule;
 
-/// Most numbers of an answer, as reports have it.
-const MOST_CELLS: usize = 1_000_000;
 /// Most verdicts that are made in one go, and most numbers that are looked at for them: a second or two of work.
 const MOST_VERDICTS: usize = 200_000;
 const MOST_NUMBERS: usize = 20_000_000;

@@ -66,7 +66,9 @@ impl Owner {
         }
         let now = Instant::now();
         let outbox = &self.outbox;
-        let may_be_told = |channel: &&NamedChannel| channel.channel.wants_repeats() && !outbox.is_paused(channel, now);
+        let may_be_told = |channel: &&NamedChannel| {
+            channel.channel.wants_repeats() && !outbox.is_paused(channel, now) && !outbox.is_switched_off(channel)
+        };
         let mut begun = Vec::new();
         for (key, notice) in due {
             let Some(owned) = self.rules.get(&key) else { continue };
