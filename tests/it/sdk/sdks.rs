@@ -16,7 +16,16 @@ pub(super) struct Sdk {
 }
 
 const NONE: &str = "never";
-const OURS: &str = "until it is taken: after up to 1, 2, 4 … 300 s, and as it is asked";
+/// Of our own SDK for pages and for Node.js.
+const OURS: Sdk = Sdk {
+    name: "@pulse-analytics/sdk",
+    resends: true,
+    outlasts: true,
+    shrinks: true,
+    retries: "until it is taken: after up to 1, 2, 4 … 300 s, and as it is asked",
+    source: "sdk/js/src/sender.ts",
+};
+const OURS_FOR_PYTHON: Sdk = Sdk { name: "pulse-analytics", source: "sdk/python/pulse_analytics/client.py", ..OURS };
 
 /// In the order of the tables.
 pub(super) const SDKS: [Sdk; 30] = [
@@ -61,23 +70,9 @@ pub(super) const SDKS: [Sdk; 30] = [
         retries: NONE,
         source: "@plausible-analytics/tracker/plausible.js",
     },
-    Sdk { name: "@pulse-analytics/sdk", resends: true, outlasts: true, shrinks: true, retries: OURS, source: "sdk/js/src/sender.ts" },
-    Sdk {
-        name: "@pulse-analytics/sdk (browser)",
-        resends: true,
-        outlasts: true,
-        shrinks: true,
-        retries: OURS,
-        source: "sdk/js/src/sender.ts",
-    },
-    Sdk {
-        name: "@pulse-analytics/sdk (tabs)",
-        resends: true,
-        outlasts: true,
-        shrinks: true,
-        retries: OURS,
-        source: "sdk/js/src/sender.ts",
-    },
+    OURS,
+    Sdk { name: "@pulse-analytics/sdk (browser)", ..OURS },
+    Sdk { name: "@pulse-analytics/sdk (tabs)", ..OURS },
     Sdk {
         name: "@rudderstack/analytics-js (browser)",
         resends: true,
@@ -184,22 +179,8 @@ pub(super) const SDKS: [Sdk; 30] = [
         retries: "3 times, every 3 s",
         source: "@posthog/core/dist/posthog-core-stateless.js",
     },
-    Sdk {
-        name: "pulse-analytics",
-        resends: true,
-        outlasts: true,
-        shrinks: true,
-        retries: OURS,
-        source: "sdk/python/pulse_analytics/client.py",
-    },
-    Sdk {
-        name: "pulse-analytics (disk)",
-        resends: true,
-        outlasts: true,
-        shrinks: true,
-        retries: OURS,
-        source: "sdk/python/pulse_analytics/client.py",
-    },
+    OURS_FOR_PYTHON,
+    Sdk { name: "pulse-analytics (disk)", ..OURS_FOR_PYTHON },
     Sdk {
         name: "rudder-sdk-python",
         resends: true,
