@@ -71,55 +71,61 @@ impl Detector for Ours<'_> {
 
 const OURS: Ours<'static> = Ours { whole: &[] };
 
+/// What became of series that were judged as they came, and broken off.
+#[derive(Debug, Default)]
+struct Found {
+    false_alarms: usize,
+    weeks_judged: u32,
+    stops: usize,
+    falls: usize,
+    tried: usize,
+}
+
+impl Found {
+    /// Judges the last two weeks of a series as it is, and what comes of its last days where it stops or falls by 60 %.
+    fn add(&mut self, random: &mut Random, detector: &impl Detector, values: &[f64]) {
+        self.false_alarms += fires(detector, values, &mut vec![Mark::Usual; values.len()], 8 * WEEK, 2).len();
+        self.weeks_judged += 2;
+        let at = 9 * WEEK + 40 + (random.next() * 60.0) as usize;
+        let found = |rest: f64| {
+            let mut broken = values[..at + 12].to_vec();
+            broken[at..].iter_mut().for_each(|value| *value = (*value * rest).round());
+            usize::from(!fires(detector, &broken, &mut vec![Mark::Usual; broken.len()], at, 2).is_empty())
+        };
+        (self.stops, self.falls, self.tried) = (self.stops + found(0.0), self.falls + found(0.4), self.tried + 1);
+    }
+
+    /// False alarms a week.
+    fn a_week(&self) -> f64 {
+        println!("{self:?}");
+        self.false_alarms as f64 / f64::from(self.weeks_judged)
+    }
+}
+
 /// A few of the series of `cargo bench --bench anomaly`.
 #[test]
 fn over_series_as_they_come_false_alarms_are_rare_and_falls_are_found() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let (mut false_alarms, mut weeks_judged, mut stops, mut falls, mut tried) = (0, 0, 0, 0, 0);
+    let mut found = Found::default();
     for level in [60.0, 300.0, 2_000.0, 20_000.0] {
         for _ in 0..2 {
             let values = noisy(&mut random, usual(level));
-            false_alarms += fires(&OURS, &values, &mut vec![Mark::Usual; values.len()], 8 * WEEK, 2).len();
-            weeks_judged += 2;
-            let at = 9 * WEEK + 40 + (random.next() * 60.0) as usize;
-            let found = |rest: f64| {
-                let mut broken = values[..at + 12].to_vec();
-                broken[at..].iter_mut().for_each(|value| *value = (*value * rest).round());
-                usize::from(!fires(&OURS, &broken, &mut vec![Mark::Usual; broken.len()], at, 2).is_empty())
-            };
-            (stops, falls, tried) = (stops + found(0.0), falls + found(0.4), tried + 1);
+            found.add(&mut random, &OURS, &values);
         }
     }
-    let a_week = false_alarms as f64 / f64::from(weeks_judged);
-    println!(
-        "false alarms a week {a_week:.2} ({false_alarms} in {weeks_judged} weeks), stops found {stops}/{tried}, falls by 60 % {falls}/{tried}"
-    );
-    assert!(a_week <= 0.5 && stops == tried && falls * 100 >= tried * 85, "{a_week} {stops} {falls} of {tried}");
+    assert!(found.a_week() <= 0.5 && found.stops == found.tried && found.falls * 100 >= found.tried * 85, "{found:?}");
 }
 
 #[test]
 fn over_ratios_as_they_come_false_alarms_are_rare_and_falls_are_found() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let (mut false_alarms, mut weeks_judged, mut stops, mut falls, mut tried) = (0, 0, 0, 0, 0);
+    let mut found = Found::default();
     for (level, rate) in [(40.0, 0.3), (60.0, 0.8), (300.0, 0.3), (2_000.0, 0.05), (20_000.0, 0.02)] {
         let whole = noisy(&mut random, usual(level));
         let values = parts(&mut random, &whole, rate);
-        let ours = Ours { whole: &whole };
-        false_alarms += fires(&ours, &values, &mut vec![Mark::Usual; values.len()], 8 * WEEK, 2).len();
-        weeks_judged += 2;
-        let at = 9 * WEEK + 40 + (random.next() * 60.0) as usize;
-        let found = |rest: f64| {
-            let mut broken = values[..at + 12].to_vec();
-            broken[at..].iter_mut().for_each(|value| *value = (*value * rest).round());
-            usize::from(!fires(&ours, &broken, &mut vec![Mark::Usual; broken.len()], at, 2).is_empty())
-        };
-        (stops, falls, tried) = (stops + found(0.0), falls + found(0.4), tried + 1);
+        found.add(&mut random, &Ours { whole: &whole }, &values);
     }
-    let a_week = false_alarms as f64 / f64::from(weeks_judged);
-    println!(
-        "ratios: false alarms a week {a_week:.2} ({false_alarms} in {weeks_judged} weeks), stops found {stops}/{tried}, falls by 60 % {falls}/{tried}"
-    );
-    assert!(a_week <= 0.5 && stops == tried && falls + 1 >= tried, "{a_week} {stops} {falls} of {tried}");
+    assert!(found.a_week() <= 0.5 && found.stops == found.tried && found.falls + 1 >= found.tried, "{found:?}");
 }
 
 #[test]
