@@ -206,10 +206,7 @@ impl Rule {
     /// alone, of the lines with the most of it.
     fn has_room_for_two(&self) -> bool {
         let some_slot = self.interval.start_ms(SOME_TIME_MS, &self.zone).unwrap_or_default();
-        let length_ms = self.next_slot(some_slot).map_or(60_000, |next| next - some_slot).max(1);
-        let back_ms = some_slot - self.look_back(some_slot).unwrap_or(some_slot);
-        let slots = usize::try_from(back_ms / length_ms).unwrap_or_default() + 1;
-        slots.saturating_mul(2).saturating_mul(self.most_lines()) <= MOST_CELLS
+        self.slots_back(some_slot).saturating_mul(2).saturating_mul(self.most_lines()) <= MOST_CELLS
     }
 
     /// The series of trends whose largest values are the lines.

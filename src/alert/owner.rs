@@ -459,7 +459,7 @@ impl Owner {
             Subject::Notice(number) => number,
             Subject::Repeat(repeat) => {
                 // The next one follows soon: it is not kept, but it is counted.
-                self.again.end(&repeat);
+                self.again.end(&repeat, sent == Sent::Done, Instant::now());
                 let outcome = Delivered::of(&sent).as_str();
                 if sent != Sent::Done {
                     tracing::debug!(%channel, kind, outcome, "what is told again and again was not delivered");

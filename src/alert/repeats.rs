@@ -2,11 +2,15 @@
 //!
 //! It is written nowhere: the next one follows soon. Promises: of each thing one is on its way to a channel at a time, and what is newer
 //! takes the place of what waits; what waits is dropped once something else is told of the rule ([`Repeats::forget`]).
+//! A channel that did not take one is told none for [`REST`], but for heartbeats: those that hang keep no others from being told in time.
 //! Bounds, beside those of the outbox: [`MOST_RUNNING`] at a time, [`MOST_PER_PROJECT`] of them of one project and [`MOST_PER_CHANNEL`] to one
 //! channel. The project of which the fewest run is the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::catalogue::Catalogue;
 use super::channel::{Channel, Delivery, NamedChannel};
@@ -15,6 +19,7 @@ use super::notice::Kind;
 const MOST_RUNNING: usize = 32;
 const MOST_PER_PROJECT: usize = 8;
 const MOST_PER_CHANNEL: usize = 4;
+const REST: Duration = Duration::from_secs(30);
 
 /// What is told to whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +39,10 @@ impl Repeat {
 
     pub(crate) fn channel_id(&self) -> &str {
         &self.channel.1
+    }
+
+    fn is_heartbeat(&self) -> bool {
+        self.kind == Kind::Heartbeat.as_str()
     }
 
     /// Whose it is: a heartbeat is that of its channel.
@@ -61,6 +70,8 @@ pub(crate) struct Repeats {
     /// With its place among those that wait.
     waiting: BTreeMap<Repeat, (u64, Delivery)>,
     running: BTreeSet<Repeat>,
+    /// Until when channels are told none.
+    resting: HashMap<(u64, String), Instant>,
     next: u64,
 }
 
@@ -79,15 +90,18 @@ impl Repeats {
 
     /// Drops the heartbeats that wait.
     pub(crate) fn forget_heartbeats(&mut self) {
-        self.waiting.retain(|repeat, _| repeat.kind != Kind::Heartbeat.as_str());
+        self.waiting.retain(|repeat, _| !repeat.is_heartbeat());
     }
 
     /// What is to be begun now. To a channel that is not there, or may not be told, nothing is: it is told the next one.
-    pub(crate) fn begin(&mut self, catalogue: &Catalogue, may_be_told: impl Fn(&NamedChannel) -> bool) -> Vec<BegunRepeat> {
+    pub(crate) fn begin(&mut self, catalogue: &Catalogue, may_be_told: impl Fn(&NamedChannel) -> bool, now: Instant) -> Vec<BegunRepeat> {
+        self.resting.retain(|_, until| *until > now);
         // Looked at once each, for there may be many to channels that are away.
         let told: HashMap<(u64, String), &NamedChannel> =
             catalogue.channels.iter().filter(|channel| may_be_told(channel)).map(|channel| (channel.key(), channel)).collect();
-        self.waiting.retain(|repeat, _| told.contains_key(&repeat.channel));
+        let resting = &self.resting;
+        self.waiting
+            .retain(|repeat, _| told.contains_key(&repeat.channel) && (repeat.is_heartbeat() || !resting.contains_key(&repeat.channel)));
         let mut begun = Vec::new();
         while let Some(repeat) = self.next()
             && let Some((_, delivery)) = self.waiting.remove(&repeat)
@@ -119,9 +133,12 @@ impl Repeats {
         waiting.min_by_key(|(repeat, (place, _))| (of_project(repeat), *place)).map(|(repeat, _)| repeat.clone())
     }
 
-    /// Takes note that one has ended.
-    pub(crate) fn end(&mut self, repeat: &Repeat) {
+    /// Takes note that one has ended, and whether it was taken.
+    pub(crate) fn end(&mut self, repeat: &Repeat, is_taken: bool, now: Instant) {
         self.running.remove(repeat);
+        if !is_taken && !repeat.is_heartbeat() {
+            self.resting.insert(repeat.channel.clone(), now + REST);
+        }
     }
 }
 
@@ -157,12 +174,16 @@ mod tests {
         for _ in 0..3 {
             channels.iter().for_each(|channel| repeats.want(wanted(channel, Kind::Heartbeat, "pulse")));
         }
-        let begun = repeats.begin(&catalogue, |_| true);
+        let begun = repeats.begin(&catalogue, |_| true, Instant::now());
         assert_eq!(projects(&begun), [1, 2, 1, 1, 1, 1, 1, 1, 1], "the one of which fewer run first");
-        assert!(repeats.begin(&catalogue, |_| true).is_empty(), "all of them hang");
-        begun.iter().for_each(|begun| repeats.end(&begun.repeat));
+        assert!(repeats.begin(&catalogue, |_| true, Instant::now()).is_empty(), "all of them hang");
+        begun.iter().for_each(|begun| repeats.end(&begun.repeat, true, Instant::now()));
         let names = |begun: &[BegunRepeat]| begun.iter().map(|begun| begun.repeat.channel.1.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&repeats.begin(&catalogue, |_| true)), (8..16).map(|number| number.to_string()).collect::<Vec<_>>(), "once each");
+        assert_eq!(
+            names(&repeats.begin(&catalogue, |_| true, Instant::now())),
+            (8..16).map(|number| number.to_string()).collect::<Vec<_>>(),
+            "once each"
+        );
     }
 
     #[test]
@@ -173,16 +194,20 @@ mod tests {
         for rule in 0..20 {
             repeats.want(wanted(&to, Kind::Reminder, &rule.to_string()));
         }
-        let begun = repeats.begin(&catalogue, |_| true);
+        let begun = repeats.begin(&catalogue, |_| true, Instant::now());
         assert_eq!(begun.len(), MOST_PER_CHANNEL);
         let mut newer = wanted(&to, Kind::Reminder, "0");
         newer.delivery.now_s = 60;
         repeats.want(newer);
-        repeats.end(&begun[1].repeat);
-        assert_eq!(repeats.begin(&catalogue, |_| true)[0].delivery.notice.rule, "4", "that of the rule whose last one still runs waits");
+        repeats.end(&begun[1].repeat, true, Instant::now());
+        assert_eq!(
+            repeats.begin(&catalogue, |_| true, Instant::now())[0].delivery.notice.rule,
+            "4",
+            "that of the rule whose last one still runs waits"
+        );
         (4..20).for_each(|rule| repeats.forget(1, &rule.to_string()));
-        repeats.end(&begun[0].repeat);
-        assert_eq!(repeats.begin(&catalogue, |_| true).iter().map(|begun| begun.delivery.now_s).collect::<Vec<_>>(), [60]);
+        repeats.end(&begun[0].repeat, true, Instant::now());
+        assert_eq!(repeats.begin(&catalogue, |_| true, Instant::now()).iter().map(|begun| begun.delivery.now_s).collect::<Vec<_>>(), [60]);
     }
 
     #[test]
@@ -191,12 +216,38 @@ mod tests {
         let catalogue = Catalogue { channels: vec![to.clone()], ..Catalogue::default() };
         let mut repeats = Repeats::default();
         repeats.want(wanted(&to, Kind::Heartbeat, "pulse"));
-        assert!(repeats.begin(&catalogue, |_| false).is_empty());
-        assert!(repeats.begin(&catalogue, |_| true).is_empty());
+        assert!(repeats.begin(&catalogue, |_| false, Instant::now()).is_empty());
+        assert!(repeats.begin(&catalogue, |_| true, Instant::now()).is_empty());
         repeats.want(wanted(&to, Kind::Heartbeat, "pulse"));
         repeats.forget_heartbeats();
-        assert!(repeats.begin(&catalogue, |_| true).is_empty(), "silence says that nothing is judged");
+        assert!(repeats.begin(&catalogue, |_| true, Instant::now()).is_empty(), "silence says that nothing is judged");
         repeats.want(wanted(&to, Kind::Heartbeat, "pulse"));
-        assert_eq!(repeats.begin(&catalogue, |_| true).len(), 1);
+        assert_eq!(repeats.begin(&catalogue, |_| true, Instant::now()).len(), 1);
+    }
+
+    #[test]
+    fn a_channel_that_did_not_take_one_rests_and_keeps_no_other_from_being_told() {
+        let channels = [channel(1, "hangs"), channel(1, "well")];
+        let catalogue = Catalogue { channels: channels.to_vec(), ..Catalogue::default() };
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        let to = |begun: Vec<BegunRepeat>| begun.iter().map(|begun| begun.repeat.channel.1.clone()).collect::<Vec<_>>();
+        let want = |repeats: &mut Repeats| {
+            channels.iter().for_each(|channel| repeats.want(wanted(channel, Kind::Reminder, "a")));
+            repeats.want(wanted(&channels[0], Kind::Heartbeat, "pulse"));
+        };
+        want(&mut repeats);
+        let begun = repeats.begin(&catalogue, |_| true, now);
+        assert_eq!(begun.len(), 3);
+        for begun in begun {
+            let is_taken = begun.repeat.channel.1 == "well";
+            repeats.end(&begun.repeat, is_taken, now);
+        }
+        want(&mut repeats);
+        let begun = repeats.begin(&catalogue, |_| true, now);
+        begun.iter().for_each(|begun| repeats.end(&begun.repeat, true, now));
+        assert_eq!(to(begun), ["well", "hangs"], "that pulse is alive is told all the same");
+        want(&mut repeats);
+        assert_eq!(repeats.begin(&catalogue, |_| true, now + REST).len(), 3);
     }
 }

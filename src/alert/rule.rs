@@ -382,6 +382,17 @@ impl Rule {
         }
     }
 
+    /// How many slots lie from the first that the verdict on `slot` needs to it, both of them counted.
+    pub(crate) fn slots_back(&self, slot: i64) -> usize {
+        let back_ms = slot - self.look_back(slot).unwrap_or(slot);
+        usize::try_from(back_ms / self.length_ms(slot)).unwrap_or_default() + 1
+    }
+
+    /// How long a slot is.
+    pub(crate) fn length_ms(&self, slot: i64) -> i64 {
+        self.next_slot(slot).map_or(60_000, |next| next - slot).max(60_000)
+    }
+
     /// The slot that `slot` is compared with.
     pub(crate) fn compared(&self, slot: i64, against: Against) -> Option<i64> {
         match against {

@@ -32,13 +32,13 @@ pub(super) fn open(settings: &Settings<'_>) -> Result<Box<dyn Channel>, String> 
     let url = settings.text("url")?;
     let mut builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url).map_err(|_| "url: not an address of SMTP".to_owned())?;
     let is_half_signed = url::Url::parse(&url).is_ok_and(|url| !url.username().is_empty() && url.password().is_none());
-    if is_half_signed {
-        return Err("url: a user without a password: `user` and `password` are keys of their own".to_owned());
-    }
     match (settings.optional("user")?, settings.secret("password")?) {
         (Some(user), Some(password)) => builder = builder.credentials(Credentials::new(user, password.reveal().to_owned())),
         (Some(_), None) => return Err("password: it is missing beside `user`".to_owned()),
         (None, Some(_)) => return Err("user: it is missing beside `password`".to_owned()),
+        (None, None) if is_half_signed => {
+            return Err("url: a user without a password: `user` and `password` are keys of their own".to_owned());
+        }
         (None, None) => {}
     }
     let mailbox = |key: &str, text: String| text.parse::<Mailbox>().map_err(|_| format!("{key}: `{}` is no address", cut(&text, 100)));

@@ -139,7 +139,8 @@ impl Owner {
         let names: Vec<&str> = standing.waiting.iter().map(|owned| owned.known.rule.name(&owned.known.key.id)).collect();
         notice.name = if let [name] = names.as_slice() { (*name).to_owned() } else { format!("{} rules", names.len()) };
         let since = standing.waiting.iter().map(|owned| owned.state.health.delayed_since).min().unwrap_or(now_ms);
-        (notice.slot, notice.episode) = (since, since);
+        // One that was told that rules wait no more may be told again of the same wait.
+        (notice.slot, notice.episode, notice.began) = (since, since, now_ms);
         let behind = (now_ms - self.through.unwrap_or(since)).max(0) / 60_000;
         let held_up = standing.waiting.iter().find_map(|owned| owned.held_up.clone());
         let why = held_up.unwrap_or_else(|| format!("events are on their way: the data is {behind} min behind"));

@@ -56,7 +56,7 @@ pub(super) fn first_piece(rule: &Rule, mut slots: Vec<i64>, lines: usize) -> Vec
 /// The newest part of a span that one question and one go of judging have room for.
 pub(super) fn last_piece(rule: &Rule, span: Span, lines: usize) -> Span {
     let most = most_slots(rule, span.from_ms, lines) as i64;
-    let from_ms = span.until_ms.saturating_sub(most.saturating_mul(length_ms(rule, span.from_ms)));
+    let from_ms = span.until_ms.saturating_sub(most.saturating_mul(rule.length_ms(span.from_ms)));
     let from_ms = rule.interval.start_ms(from_ms, &rule.zone).and_then(|start| rule.next_slot(start));
     Span { from_ms: from_ms.map_or(span.from_ms, |from_ms| from_ms.clamp(span.from_ms, span.until_ms)), ..span }
 }
@@ -64,17 +64,11 @@ pub(super) fn last_piece(rule: &Rule, span: Span, lines: usize) -> Span {
 /// How many slots from `first` on are judged in one go; at least one.
 fn most_slots(rule: &Rule, first: i64, lines: usize) -> usize {
     // A verdict may look back on slots that are not judged themselves.
-    let back_ms = first - rule.look_back(first).unwrap_or(first);
-    let back = usize::try_from(back_ms / length_ms(rule, first)).unwrap_or_default() + 1;
-    let of_answer = (MOST_CELLS / rule.numbers_of_slot()).saturating_sub(back);
+    let of_answer = (MOST_CELLS / rule.numbers_of_slot()).saturating_sub(rule.slots_back(first));
     let lines = lines.max(rule.most_lines());
     let of_verdicts = MOST_VERDICTS / lines;
     let of_numbers = MOST_NUMBERS / lines.saturating_mul(rule.look_back_slots());
     of_answer.min(of_verdicts).min(of_numbers).max(1)
-}
-
-fn length_ms(rule: &Rule, slot: i64) -> i64 {
-    rule.next_slot(slot).map_or(60_000, |next| next - slot).max(60_000)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Owner {
     fn begin_again(&mut self, now_ms: i64) -> Vec<BoxFuture<'static, Tried>> {
         let (now, outbox) = (Instant::now(), &self.outbox);
         let may_be_told = |channel: &NamedChannel| !outbox.is_paused(channel, now) && !outbox.is_switched_off(channel);
-        let begun = self.again.begin(&self.catalogue, may_be_told).into_iter();
+        let begun = self.again.begin(&self.catalogue, may_be_told, now).into_iter();
         let tell_again = |BegunRepeat { repeat, channel, delivery }: BegunRepeat| {
             let delivery = Delivery { now_s: now_ms / 1_000, ..delivery };
             let id = repeat.channel_id().to_owned();
