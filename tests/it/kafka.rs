@@ -75,6 +75,16 @@ async fn records_are_read_as_they_were_appended_anywhere_in_the_log() {
     assert!(log.read(ReadRequest::new(Topic::Raw, 0, 500, 1 << 20)).await.unwrap().is_empty(), "none at the end");
     let refused = log.read(ReadRequest::new(Topic::Raw, 0, 900, 1 << 20)).await;
     assert!(matches!(refused, Err(LogError::OutOfRange { ref held, .. }) if *held == (0..500)), "{refused:?}");
+
+    // Where one request stopped at the end, the next one finds what came since.
+    for number in 0..20 {
+        for _ in 0..2 {
+            log.append(Topic::Raw, 2, payload(3)).unwrap().await.unwrap();
+        }
+        let both = log.read(ReadRequest::new(Topic::Raw, 2, 2 * number, payload(3).len() + 1)).await.unwrap();
+        assert_eq!(both.len(), 2, "after {number}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
     log.close().await;
     assert!(matches!(log.append(Topic::Raw, 0, payload(0)), Err(LogError::Closed)));
 }

@@ -104,8 +104,9 @@ impl Pool {
     }
 
     fn read_by(&self, pooled: &mut PooledConsumer, request: ReadRequest, timeout: Duration) -> Result<Vec<Record>, LogError> {
-        if pooled.at.take() != Some((request.topic, request.partition, request.from)) {
-            pooled.assign(&self.limits.topic_name(request.topic), request).map_err(|problem| client::unavailable("reading", &problem))?;
+        let mut is_continued = pooled.at.take() == Some((request.topic, request.partition, request.from));
+        if !is_continued {
+            pooled.assign(&self.limits.topic_name(request.topic), request)?;
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
         let mut next = request.from;
@@ -122,6 +123,11 @@ impl Pool {
                     deadline = Instant::now() + timeout;
                     records.push(Record { offset: message.offset(), payload: Bytes::copy_from_slice(payload) });
                 }
+                // The end may be of the time when the last request stopped here, and is not said again for what came since.
+                Some(Err(KafkaError::PartitionEOF(_))) if is_continued && records.is_empty() => {
+                    is_continued = false;
+                    pooled.assign(&self.limits.topic_name(request.topic), request)?;
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
                 Some(Err(problem)) if client::stops_fetching(&problem) => {
                     let held = pooled.bounds(&self.limits.topic_name(request.topic), request.partition, timeout);
@@ -137,7 +143,8 @@ impl Pool {
                 return Err(LogError::Unavailable(format!("kafka: reading {} timed out", self.limits.topic_name(request.topic))));
             }
         }
-        if bytes >= request.max_bytes {
+        // A single record was looked up: nobody goes on there, and a consumer with a partition fetches on and on.
+        if bytes >= request.max_bytes && records.len() > 1 {
             pooled.at = Some((request.topic, request.partition, next));
         } else if let Err(problem) = pooled.consumer.unassign() {
             tracing::debug!(%problem, "a consumer keeps its partition");
@@ -165,9 +172,9 @@ impl PooledConsumer {
         asked.map(|(first, end)| first..end).map_err(|problem| client::unavailable("asking for offsets", &problem))
     }
 
-    fn assign(&self, topic: &str, request: ReadRequest) -> Result<(), KafkaError> {
+    fn assign(&self, topic: &str, request: ReadRequest) -> Result<(), LogError> {
         let mut position = TopicPartitionList::new();
-        position.add_partition_offset(topic, i32::from(request.partition), Offset::Offset(request.from))?;
-        self.consumer.assign(&position)
+        let placed = position.add_partition_offset(topic, i32::from(request.partition), Offset::Offset(request.from));
+        placed.and_then(|()| self.consumer.assign(&position)).map_err(|problem| client::unavailable("reading", &problem))
     }
 }
