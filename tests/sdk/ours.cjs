@@ -155,6 +155,32 @@ async function until(what, is) {
     assert.deepStrictEqual(types().sort(), ["early", "kept somewhere", "page"]);
     await close(page.context());
   }
+
+  // Where the database answers only after it was given up: what an earlier page has left there is sent then.
+  const late = `{
+    const open = indexedDB.open.bind(indexedDB);
+    indexedDB.open = (...given) => {
+      const asked = {};
+      window.answer = () => (open(...given).onsuccess = ({ target }) => ((asked.result = target.result), asked.onsuccess()));
+      return asked;
+    };
+  }`;
+  page = await visit('data-pages="false" data-flush-interval="3600000"');
+  await page.evaluate(`pulse.track("left")`);
+  await page.waitForFunction(() => !Object.keys(localStorage).some((name) => name.includes("+")));
+  await page.context().addInitScript(late);
+  const next = await page.context().newPage();
+  await next.goto(`${shop}/b`);
+  await until("what the next page makes", () => types().includes("page"));
+  await next.evaluate(`pulse.track("meanwhile")`);
+  await until("what it makes meanwhile", () => types().includes("meanwhile"));
+  assert.deepStrictEqual(types().sort(), ["early", "meanwhile", "page"]);
+  await next.evaluate("answer()");
+  await until("what was left", () => types().includes("left"));
+  // What the database had been asked to keep is sent once more, with its id.
+  const each = new Map(server.events.map(({ eventId, type }) => [eventId, type]));
+  assert.deepStrictEqual([...each.values()].sort(), ["early", "early", "left", "meanwhile", "page"]);
+  await close(page.context());
   await browser.close();
   console.log("ok");
   process.exit(0);

@@ -103,10 +103,13 @@ const BEHIND = `{ const Right = Date, now = () => Right.now() - 259_200_000;
 // at first, and loaded again, sends the rest.
 async function visitInTabs(browser, { run }) {
   const sdk = `${OURS} (tabs)`;
+  const problems = [];
   const open = async (context, tab, numbers) => {
     const opened = await context.newPage();
     opened.setDefaultNavigationTimeout(0);
     if (process.env.VERBOSE) opened.on("console", (line) => console.error(sdk, line.text()));
+    opened.on("pageerror", (problem) => problems.push(problem.message));
+    opened.on("requestfailed", (request) => problems.push(`${tab}: ${request.method()} ${request.url()}: ${request.failure()?.errorText}`));
     const query = new URLSearchParams({ sdk: OURS, tab, run, utm_source: "news", utm_medium: "email" });
     await opened.goto(`http://localhost:${site.address().port}/shop?${query}`);
     if (tab === "offline") await context.setOffline(true);
@@ -114,7 +117,7 @@ async function visitInTabs(browser, { run }) {
     return opened;
   };
   const [first, second, third] = [0, 1, 2].map((part) => [...Array(Number(ORDERS)).keys()].filter((n) => n % 3 === part));
-  const context = await inTurn(async () => {
+  const { context, last } = await inTurn(async () => {
     const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, locale: "de-DE" });
     await context.addInitScript(BEHIND);
     await (await open(context, "closed", first)).close();
@@ -125,11 +128,24 @@ async function visitInTabs(browser, { run }) {
     await last.evaluate("pulse.flush()");
     await context.setOffline(false);
     await last.reload();
-    return context;
+    return { context, last };
   });
   console.log(JSON.stringify({ sdk, run, version: versionOf(OURS), sent: Number(ORDERS) }));
   await over;
+  if (!arrived.has(nameOf({ sdk, run }))) {
+    const state = Promise.race([last.evaluate(stateOf), new Promise((done) => setTimeout(done, 5_000, "the page does not answer"))]);
+    problems.push(await state.then(JSON.stringify, String));
+    console.log(JSON.stringify({ sdk, run, problem: problems.join("; ") }));
+  }
   await close(context);
+}
+
+/** What a page that has not sent everything has and holds. */
+async function stateOf() {
+  const early = Object.keys(localStorage).filter((key) => key.includes("+")).length;
+  const { held, pending } = await navigator.locks.query();
+  const names = (await indexedDB.databases()).map(({ name }) => name);
+  return { script: typeof window.pulse?.track, early, held, pending, names, online: navigator.onLine, visible: document.visibilityState };
 }
 
 site.listen(0, "localhost", async () => {

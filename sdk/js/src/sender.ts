@@ -1,4 +1,4 @@
-import { bestStore, earlyStore, memoryStore } from "./store.js";
+import { earlyStore, indexedStore, memoryStore } from "./store.js";
 import type { Options, Problem, Store } from "./types.js";
 
 /** Most characters of a batch; of one whose request may outlive its page, for browsers take 64 KiB of them at a time. */
@@ -35,15 +35,17 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const name = `pulse:${key}`;
   /** Whether other pages have the same store. */
   const isShared = isPage && !options.store;
-  let opening: Store | Promise<Store> | undefined = options.store;
-  const opened = async () => (opening ??= isPage ? bestStore(name) : memoryStore());
-  /** Where an event waits until the store has it: this alone is done before `add` returns, whatever becomes of the page then. */
+  const store = options.store ?? (isPage ? indexedStore(name) : memoryStore());
+  /** Where an event waits until the store has it, for as long as it takes: this alone is done before `add` returns, whatever becomes of the page
+   * then. */
   const early = isShared ? earlyStore(`${name}+`) : memoryStore();
   /** Made here and not known to be sent; `kept` once the store has it. */
   const fresh = new Map<string, { event: string; kept: boolean }>();
   /** On their way in a request that outlives the page, or there already and not to be taken out of the store. */
   const flying = new Set<string>();
   let waiting = 0;
+  /** Events in the store; -1 where it gave no answer, and -2 where it could not be read. */
+  let total = 0;
   let failures = 0;
   let most = 500;
   let isResting = false;
@@ -89,12 +91,17 @@ export function createSender(options: Options, isPage: boolean): Sender {
     waiting++;
     const one = { event, kept: false };
     fresh.set(id, one);
-    early.add(id, event).catch(() => {});
-    opened()
-      .then((store) => store.add(id, event))
+    early
+      .add(id, event)
       .then(
-        () => ((one.kept = true), early.remove([id])),
-        (problem) => report("not_kept", `it waits in memory alone: ${problem}`, id),
+        () => isShared,
+        () => false,
+      )
+      .then((isEarly) =>
+        store.add(id, event).then(
+          () => ((one.kept = true), early.remove([id])),
+          (problem) => isEarly || report("not_kept", `it waits in memory alone: ${problem}`, id),
+        ),
       )
       .catch(() => {});
     wake(fresh.size < flushAt ? flushInterval : 0);
@@ -104,9 +111,9 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const take = async (): Promise<Queued[]> => {
     const known = [...fresh].filter(([, { kept }]) => kept);
     const count = most + flying.size;
-    const read = async (store: Store) => store.first(count).catch(() => ({ events: [] as Queued[], total: -1 }));
+    const read = async (from: Store) => from.first(count).catch((problem) => ({ events: [] as Queued[], total: problem ? -2 : -1 }));
     const { events: others } = await read(early);
-    const { events, total } = await read(await opened());
+    const { events } = ({ total } = await read(store));
     const all = new Map([...events, ...others]);
     // What was kept and is not there any more was sent by another page.
     if (total === events.length) known.forEach(([id]) => all.has(id) || fresh.delete(id));
@@ -121,7 +128,8 @@ export function createSender(options: Options, isPage: boolean): Sender {
     const ids = batch.map(([id]) => id);
     ids.forEach((id) => fresh.delete(id));
     waiting = Math.max(0, waiting - ids.length);
-    for (const store of [early, await opened()]) await store.remove(ids).catch(() => ids.forEach((id) => flying.add(id)));
+    // One that could not be read has given none of them.
+    for (const one of [early, store]) await one.remove(ids).catch(() => (one === store && total < 0) || ids.forEach((id) => flying.add(id)));
   };
 
   const judge = async (batch: Queued[], response: Response): Promise<Fate> => {
@@ -188,6 +196,8 @@ export function createSender(options: Options, isPage: boolean): Sender {
         return false;
       }
     }
+    // Other pages may have left something there.
+    if (total === -1) wake(flushInterval);
     return true;
   };
 
@@ -255,9 +265,9 @@ export function createSender(options: Options, isPage: boolean): Sender {
   const forget = async () => {
     fresh.clear();
     waiting = 0;
-    for (const store of [early, opened()]) {
+    for (const one of [early, store]) {
       try {
-        await (await store).clear();
+        await one.clear();
       } catch {}
     }
   };

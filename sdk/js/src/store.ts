@@ -1,6 +1,7 @@
 import type { Store } from "./types.js";
 
-/** Longest wait for an IndexedDB, which in some browsers never answers: meanwhile no page of the site sends. */
+/** Longest wait for an IndexedDB, which in some browsers never answers: meanwhile no page of the site sends. One that was waited for in vain is
+ * not waited for again before it has answered; it fails with 0. */
 const PATIENCE = 5_000;
 
 /** In memory, and gone with it. */
@@ -30,8 +31,10 @@ function localStore(prefix: string): Store {
   };
 }
 
-function indexedStore(name: string): Store {
+/** In the database of a browser, which may refuse it to a page, or have none. */
+export function indexedStore(name: string): Store {
   let opening: Promise<IDBDatabase> | undefined;
+  let patience = PATIENCE;
   // The browser may take it away, as when the user clears what sites keep: it is opened again.
   const forget = () => (opening = undefined);
   const open = () =>
@@ -47,14 +50,18 @@ function indexedStore(name: string): Store {
       };
     }));
   const run = <Result extends unknown[]>(mode: IDBTransactionMode, work: (events: IDBObjectStore) => { [I in keyof Result]: IDBRequest<Result[I]> }) =>
-    new Promise<Result>((done, fail) => {
-      const patience = setTimeout(fail, PATIENCE, "no answer");
+    new Promise<Result>((done, refuse) => {
+      // Readers find out whether it answers again.
+      if (!patience && mode === "readwrite") return refuse(0);
+      const timer = setTimeout(() => refuse((patience = 0)), patience);
+      const fail = (problem: unknown) => (clearTimeout(timer), refuse(problem));
       open()
         .then((database) => {
           const transaction = database.transaction("events", mode);
           const requests = work(transaction.objectStore("events"));
           transaction.oncomplete = () => {
-            clearTimeout(patience);
+            patience = PATIENCE;
+            clearTimeout(timer);
             done(requests.map((request) => request.result) as Result);
           };
           transaction.onabort = () => fail(transaction.error);
@@ -82,16 +89,5 @@ export function earlyStore(prefix: string): Store {
   try {
     if (localStorage.length >= 0) return localStore(prefix);
   } catch {}
-  return memoryStore();
-}
-
-/** The best that there is: a browser may refuse either to a page, or have none. */
-export async function bestStore(name: string): Promise<Store> {
-  for (const store of [indexedStore(name), localStore(name + ":")]) {
-    try {
-      await store.first(1);
-      return store;
-    } catch {}
-  }
   return memoryStore();
 }
