@@ -11,7 +11,7 @@ use serde::{Deserializer, Serializer};
 const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
 /// The shortest exact way to write `bytes`; a plain number where no unit fits.
-fn written(bytes: u64) -> String {
+pub(crate) fn written(bytes: u64) -> String {
     let unit = UNITS.into_iter().find(|(_, bits)| bytes >> bits > 0 && bytes.trailing_zeros() >= *bits);
     unit.map_or_else(|| bytes.to_string(), |(unit, bits)| format!("{}{unit}", bytes >> bits))
 }

@@ -24,6 +24,8 @@ use crate::store::tables::saved::{self, FILE, Saved};
 pub(crate) const RULES: &str = "alert";
 pub(crate) const CHANNELS: &str = "channel";
 pub(crate) const MUTES: &str = "alert_mute";
+/// What says that a channel took a test after it was switched off; of one of all projects under the project that none has.
+pub(crate) const SWITCHED_ON: &str = "channel_on";
 /// Largest file.
 const MOST_BYTES: u64 = 4 << 20;
 /// How long files that could not be read and have not changed are not read again.
@@ -307,7 +309,7 @@ impl Catalogue {
     /// What files say and what is saved, of one project or of all. What is known already in the same version is not read again.
     pub(crate) async fn read(from: CatalogueSource<'_>, project: Option<ProjectId>, known: &Self) -> Result<Self, ClickHouseError> {
         let CatalogueSource { files, store, trust } = from;
-        let saved = saved::all_of_kinds(store, [RULES, CHANNELS, MUTES], project).await?;
+        let saved = saved::all_of_kinds(store, [RULES, CHANNELS, MUTES, SWITCHED_ON], project).await?;
         Ok(Self::of(files, &saved, trust, known))
     }
 
@@ -315,13 +317,18 @@ impl Catalogue {
         let mut catalogue = Self { rules: files.rules.clone(), channels: files.channels.clone(), mutes: BTreeMap::new() };
         let channels = known.channels.iter().filter_map(|channel| Some(((channel.project?, channel.id.as_str()), channel)));
         let channels: HashMap<(ProjectId, &str), &NamedChannel> = channels.filter(|(_, channel)| channel.saved.is_some()).collect();
+        let mut switched_on = HashMap::new();
         for (kind, project, saved) in all {
             let key = || RuleKey { project: project.0, id: saved.name.clone() };
             match kind.as_str() {
                 RULES => catalogue.add_rule(key(), saved, known),
                 CHANNELS => catalogue.add_channel(*project, saved, trust, channels.get(&(*project, saved.name.as_str())).copied()),
+                SWITCHED_ON => drop(switched_on.insert((project.0, saved.name.clone()), saved.version)),
                 _ => drop(catalogue.mutes.insert(key(), serde_json::from_str(&saved.body).unwrap_or_default())),
             }
+        }
+        for channel in &mut catalogue.channels {
+            channel.switched_on = switched_on.get(&channel.key()).copied().unwrap_or_default();
         }
         catalogue
     }

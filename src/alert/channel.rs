@@ -109,6 +109,8 @@ pub(crate) struct NamedChannel {
     pub(crate) heartbeat_s: u64,
     /// Changes with what is written about it, with its secrets, and each time it is written ([`Self::written_as`]).
     pub(crate) fingerprint: u64,
+    /// How often it has taken a test after it was switched off.
+    pub(crate) switched_on: u64,
     /// How it was saved, if it was.
     pub(crate) saved: Option<SavedChannel>,
     pub(crate) channel: Arc<dyn Channel>,
@@ -145,6 +147,7 @@ impl NamedChannel {
             file: None,
             heartbeat_s,
             fingerprint,
+            switched_on: 0,
             saved: None,
             channel: Arc::from(open(&settings)?),
         })
@@ -153,6 +156,14 @@ impl NamedChannel {
     /// With what differs each time it is written, whatever it says: one that is written anew is another one.
     pub(crate) fn written_as(self, mark: &[u8]) -> Self {
         Self { fingerprint: xxhash_rust::xxh3::xxh3_64_with_seed(mark, self.fingerprint), ..self }
+    }
+
+    /// What tells it from what it was: one that is written anew, or switched on again, is another one, of which nothing is held against it.
+    pub(crate) fn identity(&self) -> u64 {
+        match self.switched_on {
+            0 => self.fingerprint,
+            times => xxhash_rust::xxh3::xxh3_64_with_seed(&times.to_le_bytes(), self.fingerprint),
+        }
     }
 
     /// Checks what is refused where a channel is saved, and was not always.

@@ -387,7 +387,7 @@ impl Asking<'_> {
         Ok(json!({"id": id, "version": version}))
     }
 
-    /// Tells a channel something, as an alert would.
+    /// Tells a channel something, as an alert would. One that was switched off and takes it is on again, of a file too.
     async fn test_channel(&self, id: &str) -> Result<Value, QueryError> {
         let catalogue = self.catalogue().await?;
         let channel = catalogue.channel(self.project(), id).ok_or_else(|| unknown(CHANNELS, id))?;
@@ -397,14 +397,19 @@ impl Asking<'_> {
         notice.project = self.project().0;
         let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
         let is_off = is_switched_off(channel, &self.gone().await?);
-        let (outcome, why) = match channel.channel.tell(&delivery).await {
-            Sent::Done if is_off => ("delivered", "it answered 410 before: alerts are not told to it until it is written anew".to_owned()),
+        let sent = channel.channel.tell(&delivery).await;
+        let is_on_again = is_off && sent == Sent::Done;
+        if is_on_again {
+            saving::switch_on(&self.parts.store, channel).await?;
+        }
+        let (outcome, why) = match sent {
+            Sent::Done if is_on_again => ("delivered", "it answered 410 before, and is switched on again".to_owned()),
             Sent::Done => ("delivered", String::new()),
             Sent::Later { why, .. } => ("failed", why),
             Sent::Gone => ("gone", "the receiver answers 410".to_owned()),
             Sent::Never(why) => ("refused", why),
         };
-        Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id, "switched_off": is_off}))
+        Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id, "switched_off": is_off && !is_on_again}))
     }
 }
 

@@ -48,9 +48,9 @@ pub(crate) struct Outbox {
     of_projects: HashMap<u64, usize>,
     /// Projects of which more wait in the store. What is new of them waits there too, behind the others.
     left: BTreeSet<u64>,
-    /// Channels that do not want any more, with what was written about them then.
+    /// Channels that do not want any more, with their [`NamedChannel::identity`] then.
     gone: HashMap<(u64, String), u64>,
-    /// Channels that have said when to come back, with what was written about them then, as [`NamedChannel::key`] names them: one of a
+    /// Channels that have said when to come back, with their [`NamedChannel::identity`] then, as [`NamedChannel::key`] names them: one of a
     /// file is told of all projects.
     paused: HashMap<(u64, String), (u64, Instant)>,
 }
@@ -123,8 +123,8 @@ impl Outbox {
     /// Takes over a row that was read.
     pub(crate) fn restore(&mut self, row: &Stored) {
         if row.kind == kind::GONE {
-            let fingerprint = row.body.parse().unwrap_or_default();
-            self.gone.insert((row.project, row.entry.clone()), fingerprint);
+            let identity = row.body.parse().unwrap_or_default();
+            self.gone.insert((row.project, row.entry.clone()), identity);
         }
         let (Ok(kept), Ok(id)) = (serde_json::from_str::<Kept>(&row.body), row.entry.parse()) else { return };
         self.wait(id, kept);
@@ -269,10 +269,10 @@ impl Outbox {
     /// Whether a channel is to be told nothing yet. One that was written anew since is another one.
     pub(crate) fn is_paused(&self, channel: &NamedChannel, now: Instant) -> bool {
         let said = self.paused.get(&channel.key());
-        said.is_some_and(|(fingerprint, until)| *fingerprint == channel.fingerprint && *until > now)
+        said.is_some_and(|(identity, until)| *identity == channel.identity() && *until > now)
     }
 
-    /// Whether a channel does not want any more. One that was written anew since is another one.
+    /// Whether a channel does not want any more. One that was written anew or switched on since is another one.
     pub(crate) fn is_switched_off(&self, channel: &NamedChannel) -> bool {
         is_gone(&self.gone, channel)
     }
@@ -291,7 +291,7 @@ impl Outbox {
                 self.paused.retain(|_, (_, until)| *until > now);
                 let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
                 if let Some((pause, channel)) = pause.zip(channel) {
-                    self.paused.insert(channel.key(), (channel.fingerprint, now + pause));
+                    self.paused.insert(channel.key(), (channel.identity(), now + pause));
                 }
                 // So that it shows which one waits for whom, and why; seldom, since its end replaces it.
                 let is_said = waiting.attempts.is_power_of_two();
@@ -300,7 +300,7 @@ impl Outbox {
             }
             Sent::Done => String::new(),
             Sent::Later { why, .. } | Sent::Never(why) => why,
-            Sent::Gone => "the receiver answers 410: the channel is switched off until it is written anew".to_owned(),
+            Sent::Gone => "the receiver answers 410: the channel is switched off until it takes a test or is written anew".to_owned(),
         };
         let Some(waiting) = self.remove(number) else { return (Vec::new(), Ended::Delivered) };
         if ended != Ended::Delivered {
@@ -316,8 +316,8 @@ impl Outbox {
 
     fn switched_off(&mut self, channel: &NamedChannel, now_ms: i64) -> AlertRow {
         let (project, entry) = channel.key();
-        self.gone.insert((project, entry.clone()), channel.fingerprint);
-        AlertRow { kind: kind::GONE, project, rule: String::new(), entry, slot: 0, at: now_ms, body: channel.fingerprint.to_string() }
+        self.gone.insert((project, entry.clone()), channel.identity());
+        AlertRow { kind: kind::GONE, project, rule: String::new(), entry, slot: 0, at: now_ms, body: channel.identity().to_string() }
     }
 }
 
@@ -356,7 +356,7 @@ impl Waiting {
 }
 
 fn is_gone(gone: &HashMap<(u64, String), u64>, channel: &NamedChannel) -> bool {
-    gone.get(&channel.key()) == Some(&channel.fingerprint)
+    gone.get(&channel.key()) == Some(&channel.identity())
 }
 
 /// Doubles, with a part that differs from one to the next, so that what failed together does not come back together.

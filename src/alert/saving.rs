@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::catalogue::{CHANNELS, MUTES, Mute, RULES, RuleKey};
+use super::catalogue::{CHANNELS, MUTES, Mute, RULES, RuleKey, SWITCHED_ON};
+use super::channel::NamedChannel;
 use super::rule::is_id;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
@@ -102,6 +103,21 @@ fn check_room(kind: &str, held: HeldThings, last: Option<&Saved>, body: &str) ->
         return Err(QueryError::invalid("too_many", message));
     }
     Ok(())
+}
+
+/// Says that a channel takes notices again. It is not written in a file or by those who saved it, so it is kept beside the channel.
+pub(crate) async fn switch_on(store: &ClickHouse, channel: &NamedChannel) -> Result<(), QueryError> {
+    let (project, id) = channel.key();
+    let write = Write {
+        kind: SWITCHED_ON,
+        project: ProjectId(project),
+        id: &id,
+        body: "{}",
+        expected: Expected::Anything,
+        is_trial: false,
+        by: By::Somebody,
+    };
+    put(store, write).await.map(drop)
 }
 
 /// Changes what is said of a rule.

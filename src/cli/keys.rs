@@ -159,8 +159,8 @@ pub(super) fn run(args: &KeysArgs) -> Result<()> {
         }
     }
     std::fs::create_dir_all(data_dir)?;
-    let is_first = !path.exists();
-    let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries, is_first))?;
+    // Asked under the lock: of two that come at once only one is the first.
+    let mut entries = keys::change(&path, |entries| apply(args.action.as_ref(), entries, !path.exists()))?;
     if let Some(Action::Create { project, .. } | Action::Admin { project }) = &args.action {
         entries.retain(|entry| &entry.project == project);
     }

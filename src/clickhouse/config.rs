@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::EngineConfig;
 use super::fleet::{Fleet, checked_url};
 use super::statement::Identifier;
+use crate::byte_size::written;
 use crate::secret::{Address, Secret};
 
 /// Shortest time in which anything can be answered, and least memory with which the engine begins at all.
@@ -179,6 +180,13 @@ impl ClickHouseConfig {
         if query_memory < LEAST_QUERY_MEMORY {
             return Err(format!("clickhouse.engine.max_query_memory = {query_memory}: must be at least 16MiB"));
         }
+        if query_memory > engine.max_memory {
+            // The engine would refuse a query at the lesser of both, whatever is written here.
+            let (query_memory, memory) = (written(query_memory), written(engine.max_memory));
+            return Err(format!(
+                "clickhouse.engine.max_query_memory = {query_memory}: is more than clickhouse.engine.max_memory = {memory}"
+            ));
+        }
         if engine.max_rows_to_read == 0 {
             return Err("clickhouse.engine.max_rows_to_read = 0: must be at least 1, or no question would have a limit".to_owned());
         }
@@ -210,9 +218,24 @@ mod tests {
         let short = refused(|config| config.engine.max_query_time = Duration::from_millis(500));
         assert!(short.starts_with("clickhouse.engine.max_query_time = 500ms"));
         assert!(refused(|config| config.engine.max_query_memory = 0).starts_with("clickhouse.engine.max_query_memory = 0: "));
+        assert_eq!(
+            refused(|config| config.engine.max_query_memory = 4 << 30),
+            "clickhouse.engine.max_query_memory = 4GiB: is more than clickhouse.engine.max_memory = 3GiB"
+        );
+        assert_eq!(
+            refused(|config| config.engine.max_memory = 768 << 20),
+            "clickhouse.engine.max_query_memory = 1GiB: is more than clickhouse.engine.max_memory = 768MiB"
+        );
         assert!(refused(|config| config.engine.max_rows_to_read = 0).starts_with("clickhouse.engine.max_rows_to_read = 0: "));
         assert!(refused(|config| config.engine.merge_threads = 0).starts_with("clickhouse.engine.merge_threads = 0: "));
         assert!(refused(|config| config.engine.max_silence = Duration::ZERO).starts_with("clickhouse.engine.max_silence = 0ns"));
+    }
+
+    #[test]
+    fn one_query_may_use_all_the_memory_of_the_engine() {
+        let mut config = ClickHouseConfig::default();
+        config.engine.max_memory = config.engine.max_query_memory;
+        config.check().unwrap();
     }
 
     #[test]

@@ -291,10 +291,11 @@ impl<T: Table, W: RawBounds, R: PartitionReader> Worker<T, W, R> {
     async fn begin(&mut self, ownership: &mut Ownership, epoch: LogEpoch, ends: &Ends) -> Result<bool, LogError> {
         let partition = self.reader.partition();
         let key = PartitionKey { epoch, partition };
-        let mut pause = Pause::new(&self.shared.refusals);
+        let (mut pause, mut fence) = (Pause::new(&self.shared.refusals), None);
         loop {
             let attempt = async {
-                let (generation, highest) = self.shared.table.take_fence(key).await?;
+                let (generation, highest) = held_fence(&self.shared.table, key, fence).await?;
+                fence = Some((generation, highest));
                 let memory = self.shared.table.recall(key, &self.shared.memory).await?;
                 Ok::<_, TableError>((generation, highest, memory))
             };
@@ -452,6 +453,13 @@ enum Admitted {
     Rewind,
     /// It goes into the block.
     Take(Header, RawOrigin),
+}
+
+/// The fence of a partition and how far the table is: as they are if the fence is still there that was taken `before`, since nobody else has loaded
+/// then. Each one that is taken stays in the memory of the server.
+async fn held_fence<T: Table>(table: &T, key: PartitionKey, before: Option<(u64, Option<i64>)>) -> Result<(u64, Option<i64>), TableError> {
+    let Some(before) = before else { return table.take_fence(key).await };
+    if table.owner(key).await? == before.0 { Ok(before) } else { table.take_fence(key).await }
 }
 
 async fn until(due_at: Option<Instant>) {

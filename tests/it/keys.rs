@@ -242,3 +242,27 @@ fn printing_the_keys_writes_nothing_beside_them() {
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), entries);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[tokio::test]
+async fn of_two_who_make_the_first_keys_at_once_one_is_told_that_they_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("keys.json.lock");
+    let held = std::fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let create = || {
+        let mut keys = std::process::Command::new(program());
+        keys.args(["keys", "create", "default", "--data-dir"]).arg(folder.path());
+        keys.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let both = [create(), create()];
+    let has_come = |process: &std::process::Child| {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", process.id())).into_iter().flatten().flatten();
+        files.map(|file| std::fs::read_link(file.path())).any(|file| file.is_ok_and(|file| file == lock))
+    };
+    until(async || both.iter().all(has_come)).await;
+    drop(held);
+    let outputs = both.map(|process| process.wait_with_output().unwrap());
+    let (made, refused): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.status.success());
+    let said: Vec<_> = refused.iter().map(|output| String::from_utf8_lossy(&output.stderr)).collect();
+    assert!(made.len() == 1 && said.len() == 1 && said[0].contains("project: `default` has keys already"), "{said:?}");
+}

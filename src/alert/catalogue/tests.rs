@@ -112,6 +112,30 @@ fn a_channel_that_is_written_anew_is_another_one_though_it_says_the_same() {
 }
 
 #[test]
+fn a_channel_that_was_switched_on_is_another_one_wherever_it_was_written() {
+    let text = "[channels.ops]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n\
+                [channels.own]\nkind = 'webhook'\nproject = 'shop'\nurl = 'http://127.0.0.1:1/'\n";
+    let (files, shop) = (read(text).unwrap(), ProjectId::of_name("shop"));
+    let saved = |kind: &str, project, name: &str, version, body: Value| {
+        (kind.to_owned(), project, Saved { name: name.to_owned(), version, body: body.to_string() })
+    };
+    let mine = saved(CHANNELS, shop, "mine", 1, serde_json::json!({"kind": "webhook", "url": "http://127.0.0.1:1/"}));
+    let of = |all: &[_], known: &Catalogue| Catalogue::of(&files, &[all, std::slice::from_ref(&mine)].concat(), &Trust::Operator, known);
+    let identities = |catalogue: &Catalogue| ["ops", "own", "mine"].map(|id| catalogue.channel(shop, id).unwrap().identity());
+    let on = |project, name: &str, version| saved(SWITCHED_ON, project, name, version, serde_json::json!({}));
+    let first = of(&[], &Catalogue::default());
+    let once = of(&[on(ProjectId(0), "ops", 1), on(shop, "own", 1), on(shop, "mine", 1)], &first);
+    let twice = of(&[on(ProjectId(0), "ops", 2), on(shop, "own", 2), on(shop, "mine", 2)], &once);
+    let again = of(&[on(ProjectId(0), "ops", 2), on(shop, "own", 2), on(shop, "mine", 2)], &twice);
+    for id in 0..3 {
+        let [first, once, twice, again] = [&first, &once, &twice, &again].map(|catalogue| identities(catalogue)[id]);
+        assert!(first != once && once != twice && first != twice && twice == again, "{id}");
+    }
+    // Each project has channels of its own under a name.
+    assert_eq!(identities(&of(&[on(ProjectId(7), "mine", 1), on(shop, "ops", 1)], &first)), identities(&first));
+}
+
+#[test]
 fn a_rule_that_was_saved_before_it_was_refused_is_still_judged() {
     let saved = |missed_after: &str| {
         let body = serde_json::json!({

@@ -33,7 +33,7 @@ impl ShownDeliveries {
 
 /// Whether a channel is one of those whose receivers do not want any more.
 pub(super) fn is_switched_off(channel: &NamedChannel, gone: &[Stored]) -> bool {
-    gone.iter().any(|row| (row.project, row.entry.clone()) == channel.key() && row.body == channel.fingerprint.to_string())
+    gone.iter().any(|row| (row.project, row.entry.clone()) == channel.key() && row.body == channel.identity().to_string())
 }
 
 /// A channel; `gone` are those whose receivers do not want any more.

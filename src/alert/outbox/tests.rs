@@ -65,7 +65,7 @@ async fn a_notice_is_tried_for_a_day_and_one_that_was_read_again_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_gone_is_asked_no_more_until_it_is_written_anew() {
+async fn a_channel_that_is_gone_is_asked_no_more_until_it_is_switched_on_or_written_anew() {
     let (mut outbox, mut catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
     outbox.add(&notice("a", Kind::Firing), &hook, 0);
     let begun = outbox.begin(&catalogue, 0);
@@ -79,6 +79,11 @@ async fn a_channel_that_is_gone_is_asked_no_more_until_it_is_written_anew() {
     outbox.add(&notice("c", Kind::Firing), &hook, 0);
     let begun = outbox.begin(&catalogue, 0);
     assert!(matches!(begun[0].channel.tell(&begun[0].delivery).await, Sent::Later { .. }), "it is asked: nothing listens there");
+    let (rows, _) = outbox.end(begun[0].number, Sent::Gone, &catalogue, 0);
+    outbox.restore(&stored(rows.last().unwrap()));
+    assert!(outbox.is_switched_off(&catalogue.channels[0]), "and is gone again");
+    catalogue.channels[0].switched_on += 1;
+    assert!(!outbox.is_switched_off(&catalogue.channels[0]));
 }
 
 #[tokio::test(start_paused = true)]

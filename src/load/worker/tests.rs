@@ -97,6 +97,8 @@ struct State {
     sent_rows: Vec<usize>,
     /// What it never answers, if anything.
     silent: Option<Silent>,
+    /// How often its past cannot be read.
+    unread: usize,
 }
 
 impl State {
@@ -128,6 +130,7 @@ impl World {
             most_rows: usize::MAX,
             sent_rows: Vec::new(),
             silent: None,
+            unread: 0,
         };
         (Self(Arc::new(Mutex::new(state))), keys)
     }
@@ -192,7 +195,12 @@ impl Table for World {
 
     async fn recall(&self, _: PartitionKey, limits: &MemoryLimits) -> Result<Memory, TableError> {
         self.pause().await;
-        if self.strikes(10) {
+        let is_unread = self.with(|state| {
+            let left = state.unread;
+            state.unread = left.saturating_sub(1);
+            left > 0
+        });
+        if is_unread || self.strikes(10) {
             return Err(TableError::Later("nothing can be read".to_owned()));
         }
         Ok(self.with(|state| {

@@ -75,8 +75,7 @@ const COLUMNS: [(&str, &str); 18] = [
     ("received_at", "toUnixTimestamp64Milli(received_at) AS received"),
     ("user_id", "user_id"),
     ("anonymous_id", "anonymous_id"),
-    // As the order of the list says.
-    ("session_id", ""),
+    ("session_id", SESSION_NAME),
     ("strings", "strings"),
     ("numbers", "numbers"),
     ("others", "others"),
@@ -137,14 +136,14 @@ pub(super) struct Order {
     pub(super) of_table: &'static str,
     /// The same by the names of [`COLUMNS`].
     pub(super) of_rows: &'static str,
-    /// The session of an event, as a text.
-    pub(super) session: &'static str,
+    /// The session of an event, as a text, where that is not the one that reports know.
+    pub(super) session: Option<&'static str>,
 }
 
 const NEWEST_FIRST: Order = Order {
     of_table: "timestamp DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC, event_id DESC, visitor_id DESC",
     of_rows: "at DESC, log_epoch DESC, log_partition DESC, log_offset DESC, log_index DESC, event_id DESC, visitor_id DESC",
-    session: SESSION_NAME,
+    session: None,
 };
 
 impl page::Cursor for Cursor {
@@ -301,7 +300,7 @@ impl Events {
 /// The first `limit` events of a selection in an order, in rows as [`Written`] takes them, but no more than a page may hold; of `rows`, as many or
 /// more, each tells how many there are.
 pub(super) fn listed(events: Selection, order: Order, rows: u64, limit: u64) -> Expr {
-    let columns = COLUMNS.iter().map(|(name, sql)| if *name == "session_id" { order.session } else { *sql });
+    let columns = COLUMNS.map(|(name, sql)| order.session.filter(|_| name == "session_id").unwrap_or(sql)).into_iter();
     let columns = columns.map(Expr::from).chain(SHOWN.iter().map(|column| Expr::from(column.name)));
     let columns = columns.fold(Select::default(), Select::column).column(SIZE);
     // Behind the columns: the bytes of all events before it, and how many events were found.
@@ -436,4 +435,15 @@ fn context(row: &Row) -> Map<String, Value> {
         context.insert("screen".to_owned(), screen);
     }
     context
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_a_row_is_read_from_the_table() {
+        let unread = COLUMNS.iter().filter(|(_, sql)| sql.is_empty());
+        assert_eq!(unread.map(|(name, _)| *name).collect::<Vec<_>>(), [""; 0]);
+    }
 }

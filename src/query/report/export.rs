@@ -30,7 +30,7 @@ use crate::query::reader::{Row, StatementRunner, to_json};
 use crate::store::sql_views;
 
 const ORDER: Order =
-    Order { of_table: "received_at, event_id, visitor_id", of_rows: "received, event_id, visitor_id", session: "client_session_id" };
+    Order { of_table: "received_at, event_id, visitor_id", of_rows: "received, event_id, visitor_id", session: Some("client_session_id") };
 /// How much of what was received is looked through for the events of a page, milliseconds; all of it where that is too little.
 const LOOKS: [i64; 4] = [1_000, 60_000, 3_600_000, 86_400_000];
 

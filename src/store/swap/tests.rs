@@ -15,7 +15,7 @@ use crate::event::ids::LogEpoch;
 struct Told(Arc<Mutex<Vec<(usize, String)>>>);
 
 impl Told {
-    /// Servers that answer nothing but that a partition is taken. Returns their addresses.
+    /// Servers that answer nothing but that a partition is taken and that a table `rebuilt` is ready. Returns their addresses.
     async fn servers(&self, number: usize) -> Vec<String> {
         let mut addresses = Vec::new();
         for server in 0..number {
@@ -42,7 +42,11 @@ impl Told {
                 }
             };
             let request = String::from_utf8_lossy(&bytes.drain(..end).collect::<Vec<_>>()).into_owned();
-            let answer = if request.contains("SELECT log_partition") { "[3]\n" } else { "" };
+            let answer = match () {
+                () if request.contains("SELECT log_partition") => "[3]\n".to_owned(),
+                () if request.contains("SELECT name, comment") => format!("[\"rebuilt\",\"{READY}rebuilt\"]\n"),
+                () => String::new(),
+            };
             self.0.lock().unwrap().push((server, request));
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
             stream.write_all(answer.as_bytes()).await.unwrap();
@@ -90,6 +94,18 @@ async fn every_server_has_lost_its_owners_before_the_first_lets_anyone_into_the_
     assert!(!opened.is_empty() && opened.iter().all(|(place, _)| *place > shut[1].0), "{shut:?} {opened:?}");
     // And behind no table is a moment in which one server asks the new fence and another one none.
     assert_eq!(servers_of(&opened), [0, 1].repeat(opened.len() / 2));
+}
+
+/// What is in front of a replicated table is there on all its replicas at once, also where that table has not taken its place yet.
+#[tokio::test]
+async fn every_replica_has_exchanged_its_tables_before_anybody_is_let_into_one_of_them() {
+    let told = Told::default();
+    let store = store(vec![told.servers(2).await.join(" ")], true);
+    exchange(&store, &Identifier::known("rebuilt")).await.unwrap();
+    let exchanged = told.places("EXCHANGE TABLES pulse.rebuilt AND pulse.events");
+    let (shut, opened) = (told.places("INSERT INTO pulse.fence VALUES (3, 0)"), told.places("ADD CONSTRAINT fenced"));
+    assert_eq!((servers_of(&exchanged), servers_of(&shut)), (vec![0, 1], vec![0, 1]));
+    assert!(exchanged[1].0 < shut[0].0 && shut[1].0 < opened[0].0, "{exchanged:?} {shut:?} {opened:?}");
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ fn on(store: &ClickHouse, to: Statement, shelf: Shelf) -> Statement {
     to.sql(" AND kind = ").string(shelf.kind)
 }
 
-/// The last version of everything of these kinds, of one project or of all; without what is deleted.
+/// The last version of everything of these kinds, of one project and of what is everybody's (project 0), or of all; without what is deleted.
 pub async fn all_of_kinds<'k>(
     store: &ClickHouse,
     kinds: impl IntoIterator<Item = &'k str>,
@@ -193,7 +193,7 @@ pub async fn all_of_kinds<'k>(
     let to = Statement::of("SELECT kind, project_id, name, version, body FROM ").table(&store.table(SAVED.name()));
     let to = to.sql(" FINAL WHERE kind IN ").strings(kinds);
     let to = match project {
-        Some(project) => to.sql(" AND project_id = ").uint(project.0),
+        Some(project) => to.sql(" AND project_id IN (0, ").uint(project.0).sql(")"),
         None => to,
     };
     let to = to.sql(" AND body != '' ORDER BY project_id, name");

@@ -161,7 +161,7 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     };
     tokio::time::timeout(PATIENCE, outcome(&world, "a", "refused")).await.expect("it was not refused");
 
-    // 410: not again until the channel is written anew.
+    // 410: not again until the channel takes a test or is written anew.
     world.receiver.react([Reaction::Status(410, "")]);
     world.send("b", 3).await;
     world.pass(60);
@@ -175,8 +175,9 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     assert_eq!(world.hooks().len(), before);
     let channel = world.http().get("/v1/channels/hook").await.1;
     assert_eq!((&channel["switched_off"], &channel["of_file"]), (&json!(true), &json!(true)));
+    world.receiver.react([Reaction::Status(410, "")]);
     let (_, tried) = ask(world.http(), Method::POST, "/v1/channels/hook/test", &Value::Null).await;
-    assert_eq!((&tried["outcome"], &tried["switched_off"]), (&json!("delivered"), &json!(true)), "{tried}");
+    assert_eq!((&tried["outcome"], &tried["switched_off"]), (&json!("gone"), &json!(true)), "{tried}");
     // Written anew with the same words: it is told again.
     let text = std::fs::read_to_string(world.files.path().join("test.toml")).unwrap();
     write(world.files.path(), &format!("{text}# it is mended\n"));
@@ -191,4 +192,36 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     world.pass(60);
     world.judged("c").await;
     assert_eq!(world.receiver.wait("/hook", before + 1).await[before].kind(), "resolved");
+}
+
+#[tokio::test]
+async fn a_channel_of_a_file_that_answered_410_is_told_again_once_it_takes_a_test() {
+    let mut world = World::start("", &[]).await;
+    world.put("a", &many("a", &["hook"])).await;
+    world.judged("a").await;
+    let is_off = async |world: &World| world.http().get("/v1/channels/hook").await.1["switched_off"] == true;
+    // Off by an alert that fires, off again by its end.
+    for (number, kind) in [(3, "firing"), (1, "resolved")] {
+        world.receiver.react([Reaction::Status(410, "")]);
+        let before = world.hooks().len();
+        world.send("a", number).await;
+        world.pass(60);
+        world.judged("a").await;
+        assert_eq!(world.receiver.wait("/hook", before + 1).await[before].kind(), kind);
+        let off = async {
+            while !is_off(&world).await {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, off).await.expect("it was not switched off");
+        let (status, tried) = ask(world.http(), Method::POST, "/v1/channels/hook/test", &Value::Null).await;
+        assert_eq!((status, &tried["outcome"], &tried["switched_off"]), (StatusCode::OK, &json!("delivered"), &json!(false)), "{tried}");
+        assert!(!is_off(&world).await);
+        world.until_read().await;
+    }
+    let before = world.hooks().len();
+    world.send("a", 3).await;
+    world.pass(60);
+    world.judged("a").await;
+    assert_eq!(world.receiver.wait("/hook", before + 1).await[before].kind(), "firing");
 }

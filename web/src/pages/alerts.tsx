@@ -105,6 +105,8 @@ function Channels() {
     set_said((before) => ({ ...before, [id]: "telling it…" }));
     const outcome = await try_channel(id).then(({ outcome, why }) => `${outcome}${why && `: ${why}`}`, (problem: ApiError) => problem.message);
     set_said((before) => ({ ...before, [id]: outcome }));
+    // One that takes it is on again.
+    set_asked(Date.now());
   };
   return (
     <section class="tile wide" data-tile="channels" aria-labelledby="title-channels" aria-busy={!known && !problem}>

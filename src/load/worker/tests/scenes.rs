@@ -32,6 +32,28 @@ fn a_table_that_has_less_than_was_committed_is_filled_although_nothing_follows()
 }
 
 #[test]
+fn the_fence_is_taken_once_however_often_the_past_cannot_be_read_unless_somebody_else_takes_it() {
+    for is_lost in [false, true] {
+        simulated(async {
+            let (world, sent) = World::new(1, None);
+            world.with(|state| (state.is_stormy, state.unread) = (false, 200));
+            let (owner, _) = begin(&world);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let (taken, unread) = world.with(|state| (state.generation, state.unread));
+            assert!(taken == 1 && (1..190).contains(&unread), "{taken} fences, {unread}");
+            if is_lost {
+                world.with(|state| state.generation += 1);
+            }
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            owner.abort();
+            let (taken, unread, rows) = world.with(|state| (state.generation, state.unread, state.rows.clone()));
+            assert_eq!((taken, unread), (if is_lost { 3 } else { 1 }, 0));
+            assert_eq!(rows.iter().filter_map(|(_, key, _)| *key).collect::<HashSet<_>>(), sent);
+        });
+    }
+}
+
+#[test]
 fn who_waits_at_a_gap_looks_without_taking_the_fence() {
     simulated(async {
         let (world, _) = World::new(1, None);
