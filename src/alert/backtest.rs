@@ -140,7 +140,8 @@ fn slots(rule: &Rule, span: Span, now_ms: i64) -> Result<Vec<i64>, QueryError> {
     let mut slot = rule.interval.start_ms(span.from_ms, &rule.zone);
     while let Some(at) = slot {
         let end = rule.next_slot(at);
-        if end.is_none_or(|end| end > span.until_ms.min(now_ms - rule.open_ms())) {
+        // None before it would be judged: events of it may be on their way.
+        if end.is_none_or(|end| end > span.until_ms) || rule.ripe_ms(at).is_none_or(|ripe_ms| ripe_ms > now_ms) {
             break;
         }
         slots.push(at);
@@ -186,7 +187,10 @@ mod tests {
     #[test]
     fn of_the_lag_no_past_is_judged() {
         let span = Span { from_ms: 0, until_ms: 3_600_000 };
-        assert_eq!(slots(&rule(json!({})), span, span.until_ms).unwrap().len(), 60);
+        for (delay, judged) in [("0s", 60), ("1m", 59), ("10m", 50)] {
+            let rule = rule(json!({"evaluation_delay": delay}));
+            assert_eq!(slots(&rule, span, span.until_ms).unwrap().len(), judged, "{delay}");
+        }
         assert_eq!(slots(&rule(json!({"report": "lag", "question": {}})), span, span.until_ms).unwrap(), Vec::<i64>::new());
     }
 

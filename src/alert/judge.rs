@@ -414,8 +414,11 @@ pub(crate) fn revise(rule: &Rule, state: &RuleState, recent: &mut Seen, observed
         for name in names.into_iter().filter(is_answered) {
             let is = see(rule, &state.alarmed, observed.lines.get(&name), At { slot: *slot, window: &window, observed });
             let nothing = Sighting { value: observed.absent, verdict: Verdict::Unjudged, reason: String::new(), expected: None };
-            let was = lines.insert(name.clone(), is.clone()).unwrap_or(nothing);
-            if was.verdict != is.verdict && was.verdict != Verdict::Unjudged {
+            let was = lines.insert(name.clone(), is.clone());
+            // It had too few events. Of a line that was not seen, or is not in every answer, nobody knows how it stood.
+            let is_news = was.is_some() && observed.least.is_none() && is.verdict == Verdict::Wrong;
+            let was = was.unwrap_or(nothing);
+            if was.verdict != is.verdict && (was.verdict != Verdict::Unjudged || is_news) {
                 revisions.push(Revision { slot: *slot, line: name, was, is });
             }
         }

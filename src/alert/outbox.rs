@@ -279,6 +279,9 @@ impl Outbox {
 
     /// Takes note of how a delivery ended; the rows that say it, and how it ended.
     pub(crate) fn end(&mut self, number: u64, sent: Sent, catalogue: &Catalogue, now_ms: i64) -> (Vec<AlertRow>, Ended) {
+        let Some(waiting) = self.waiting.get(&number) else { return (Vec::new(), Ended::Delivered) };
+        let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
+        let off = channel.and_then(|channel| self.heed(&sent, channel, now_ms));
         let Some(waiting) = self.waiting.get_mut(&number) else { return (Vec::new(), Ended::Delivered) };
         waiting.is_running = false;
         waiting.attempts += 1;
@@ -286,13 +289,7 @@ impl Outbox {
         let why = match sent {
             Sent::Later { why, pause } if now_ms - waiting.first_ms < PATIENCE_MS => {
                 tracing::debug!(channel = %waiting.channel, rule = %waiting.notice.rule, %why, "a notice is tried again");
-                let now = Instant::now();
-                waiting.due = now + pause.unwrap_or_default().max(pause_after(waiting.attempts));
-                self.paused.retain(|_, (_, until)| *until > now);
-                let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
-                if let Some((pause, channel)) = pause.zip(channel) {
-                    self.paused.insert(channel.key(), (channel.identity(), now + pause));
-                }
+                waiting.due = Instant::now() + pause.unwrap_or_default().max(pause_after(waiting.attempts));
                 // So that it shows which one waits for whom, and why; seldom, since its end replaces it.
                 let is_said = waiting.attempts.is_power_of_two();
                 let said = is_said.then(|| waiting.history(Ended::Retried, &why, now_ms));
@@ -307,11 +304,22 @@ impl Outbox {
             tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome = ended.as_str(), %why, "a notice was not delivered");
         }
         let mut rows = waiting.ended(ended, &why, now_ms);
-        let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
-        if let (true, Some(channel)) = (ended == Ended::Gone, channel) {
-            rows.push(self.switched_off(channel, now_ms));
-        }
+        rows.extend(off);
         (rows, ended)
+    }
+
+    /// Goes by what a receiver says of all that it may be told: to leave it alone for some time, or for good. The row that says the latter.
+    pub(crate) fn heed(&mut self, sent: &Sent, channel: &NamedChannel, now_ms: i64) -> Option<AlertRow> {
+        match sent {
+            Sent::Later { pause: Some(pause), .. } => {
+                let now = Instant::now();
+                self.paused.retain(|_, (_, until)| *until > now);
+                self.paused.insert(channel.key(), (channel.identity(), now + *pause));
+                None
+            }
+            Sent::Gone => Some(self.switched_off(channel, now_ms)),
+            _ => None,
+        }
     }
 
     fn switched_off(&mut self, channel: &NamedChannel, now_ms: i64) -> AlertRow {

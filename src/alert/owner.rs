@@ -460,6 +460,10 @@ impl Owner {
             Subject::Repeat(repeat) => {
                 // The next one follows soon: it is not kept, but it is counted.
                 self.again.end(&repeat, sent == Sent::Done, Instant::now());
+                let (project, id) = repeat.channel();
+                let told = self.catalogue.channel(ProjectId(project), id);
+                let off = told.and_then(|told| self.outbox.heed(&sent, told, (self.parts.now_ms)()));
+                off.into_iter().for_each(|row| self.gather(Work { rows: vec![row], state: None, notices: Vec::new() }));
                 let outcome = Delivered::of(&sent).as_str();
                 if sent != Sent::Done {
                     tracing::debug!(%channel, kind, outcome, "what is told again and again was not delivered");

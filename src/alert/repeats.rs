@@ -37,8 +37,9 @@ impl Repeat {
         Self { channel: to.key(), kind: notice.kind.as_str(), project: notice.project, rule: notice.rule.clone() }
     }
 
-    pub(crate) fn channel_id(&self) -> &str {
-        &self.channel.1
+    /// The project of its channel, 0 for one of all, and its id.
+    pub(crate) fn channel(&self) -> (u64, &str) {
+        (self.channel.0, &self.channel.1)
     }
 
     fn is_heartbeat(&self) -> bool {

@@ -43,7 +43,8 @@ fn alerts(notice: &Notice, now_ms: i64) -> Value {
             "labels": super::webhook::labels(notice, line),
             "annotations": super::webhook::annotations(notice, line),
             "startsAt": instant(since),
-            "endsAt": instant(if is_firing { now_ms + LASTS_MS } else { now_ms }),
+            // One that ends before it starts is refused, and the time of sending is one of whole seconds.
+            "endsAt": instant(if is_firing { now_ms + LASTS_MS } else { now_ms }.max(since)),
             "generatorURL": notice.url,
         })
     };

@@ -3,8 +3,11 @@
 //! `url` is as lettre reads it: `smtps://host:465`, `smtp://host:25`, `smtp://host:587?tls=required`. `user` and `password` are keys of their own, both or
 //! neither: a server that is told one alone would take mails of nobody, or none.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use lettre::address::Envelope;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, MessageBuilder};
 use lettre::transport::smtp::authentication::Credentials;
@@ -15,8 +18,9 @@ use crate::alert::notice::Notice;
 use crate::alert::target::{Sent, Trust};
 
 const MOST_SUBJECT: usize = 200;
-/// Longest time of one mail.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+/// Longest time of one mail, from its server's address to its last word: lettre itself waits for a connection no longer than it is told, and for
+/// words without end.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Email {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -54,10 +58,11 @@ impl Channel for Email {
     fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
         async move {
             let Some(message) = self.message(delivery) else { return Sent::Never("the mail cannot be made".to_owned()) };
-            match self.transport.send(message).await {
-                Ok(_) => Sent::Done,
-                Err(problem) if problem.is_permanent() => Sent::Never("the mail server refuses it".to_owned()),
-                Err(_) => Sent::Later { why: "the mail server does not take it".to_owned(), pause: None },
+            let mail = message.formatted();
+            match self.send(&mail, &self.to).await {
+                // Of one address that it does not know a server may refuse the mail to all of them.
+                Sent::Never(_) if self.to.len() > 1 => self.send_to_each(&mail).await,
+                sent => sent,
             }
         }
         .boxed()
@@ -65,6 +70,36 @@ impl Channel for Email {
 }
 
 impl Email {
+    async fn send(&self, mail: &[u8], to: &[Mailbox]) -> Sent {
+        let addresses = to.iter().map(|to| to.email.clone()).collect();
+        let Ok(envelope) = Envelope::new(Some(self.from.email.clone()), addresses) else {
+            return Sent::Never("it is to nobody".to_owned());
+        };
+        match tokio::time::timeout(TIMEOUT, self.transport.send_raw(&envelope, mail)).await {
+            Ok(Ok(_)) => Sent::Done,
+            Ok(Err(problem)) if problem.is_permanent() => Sent::Never("the mail server refuses it".to_owned()),
+            Ok(Err(_)) => Sent::Later { why: "the mail server does not take it".to_owned(), pause: None },
+            Err(_) => Sent::Later { why: "the mail server does not answer".to_owned(), pause: None },
+        }
+    }
+
+    /// A mail for each address. Done once anybody has it: it would come to them again.
+    async fn send_to_each(&self, mail: &[u8]) -> Sent {
+        let mut told = Sent::Never("the mail server refuses it".to_owned());
+        for to in &self.to {
+            match self.send(mail, std::slice::from_ref(to)).await {
+                Sent::Done => told = Sent::Done,
+                missed => {
+                    tracing::warn!(address = %to.email, ?missed, "an address of an alert's mail is not told");
+                    if told != Sent::Done && !matches!(missed, Sent::Never(_)) {
+                        told = missed;
+                    }
+                }
+            }
+        }
+        told
+    }
+
     fn message(&self, delivery: &Delivery) -> Option<Message> {
         let notice = &delivery.notice;
         let thread = format!("<{}@pulse>", notice.episode_key());
@@ -78,4 +113,24 @@ impl Email {
 fn subject(notice: &Notice) -> String {
     let line: String = notice.title().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     cut(&line, MOST_SUBJECT)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::alert::channel::NamedChannel;
+    use crate::alert::notice::Kind;
+    use crate::alert::target::Trust;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mail_server_that_says_nothing_is_waited_for_no_longer_than_any_other() {
+        let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("smtp://127.0.0.1:{}", silent.local_addr().unwrap().port());
+        let written = json!({"kind": "email", "url": url, "from": "a@b.example", "to": ["c@b.example", "d@b.example"]});
+        let channel = NamedChannel::open("mail", written.as_object().unwrap(), &Trust::Operator).unwrap();
+        let delivery = Delivery { id: uuid::Uuid::nil(), notice: Notice::about_pulse(Kind::Heartbeat, 0), now_s: 0 };
+        assert!(matches!(channel.channel.tell(&delivery).await, Sent::Later { .. }));
+    }
 }

@@ -107,6 +107,24 @@ fn slots_that_are_judged_again_with_other_lines_as_the_largest_stay_as_they_were
     assert_eq!(revised.iter().map(|revision| (revision.slot, revision.line.as_str())).collect::<Vec<_>>(), [(MINUTE, "b")]);
 }
 
+#[test]
+fn late_events_make_wrong_what_had_too_few_before() {
+    let rule = rule(json!({"condition": {"above": 2}, "min_count": 5}));
+    let mut state = RuleState::default();
+    let of = |count: f64| {
+        let series = Series { values: [(0, 3.0)].into(), counts: [(0, count)].into() };
+        Observed { lines: [(String::new(), series)].into(), ..Observed::default() }
+    };
+    let mut recent = judge(&rule, &mut state, &of(4.0), &occasion(&[0])).seen;
+    assert_eq!(recent[&0][""].verdict, Verdict::Unjudged);
+    let revised = revise(&rule, &state, &mut recent, &of(9.0));
+    assert_eq!(
+        revised.iter().map(|revision| (revision.was.verdict, revision.is.verdict)).collect::<Vec<_>>(),
+        [(Verdict::Unjudged, Verdict::Wrong)]
+    );
+    assert!(revise(&rule, &state, &mut recent, &of(9.0)).is_empty());
+}
+
 proptest! {
     #[test]
     fn numbers_are_made_of_slots_as_by_hand(

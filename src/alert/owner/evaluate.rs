@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::due::{Missed, due_slots, first_piece};
+use super::routine::keep_told_as;
 use super::{Owned, Owner, Work};
 use crate::alert::ask::{self, Asked, Unanswered};
 use crate::alert::catalogue::{KnownRule, RuleKey};
@@ -273,8 +274,7 @@ impl Owner {
     fn judged(&self, known: &KnownRule, mut state: RuleState, slots: &Slots, judged: &Judged) -> Option<Work> {
         let (now_ms, last) = ((self.parts.now_ms)(), *slots.slots.last()?);
         Counter::AlertSlots.add(slots.slots.len() as u64);
-        let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
-        state.told_as = is_told.then(|| known.as_told());
+        keep_told_as(&mut state, known);
         let mut notices: Vec<Notice> = self.about(known).of_judged(&state, judged, now_ms).into_iter().collect();
         let again = self.judging_again(known, &mut state, last);
         notices.extend(again.notice);
@@ -353,7 +353,7 @@ impl Owner {
         if state.health.failures >= FAILURES_TOLD && state.health.told_failed_at == 0 && !self.is_muted(&known, now_ms) {
             let slot = state.cursor.and_then(|cursor| known.rule.next_slot(cursor)).unwrap_or(now_ms);
             state.health.told_failed_at = slot;
-            state.told_as = Some(known.as_told());
+            keep_told_as(&mut state, &known);
             let mut notice = self.about(&known).notice(Kind::Failed, slot, now_ms);
             notice.text = format!("this cannot be judged: {problem}");
             notices.push(notice);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::routine::keep_told_as;
 use super::{Owned, Owner, Work};
 use crate::alert::catalogue::{KnownRule, RuleKey};
 use crate::alert::judge::{RuleState, tell_kept_back};
@@ -42,8 +43,7 @@ impl Owner {
     fn kept_back(&self, known: &KnownRule, mut state: RuleState, now_ms: i64) -> Work {
         let quiet = self.quiet(known, &state, now_ms);
         let judged = tell_kept_back(&known.rule, &mut state, &quiet);
-        let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
-        state.told_as = is_told.then(|| known.as_told());
+        keep_told_as(&mut state, known);
         let mut notices: Vec<Notice> = self.about(known).of_judged(&state, &judged, now_ms).into_iter().collect();
         let slot = state.cursor.unwrap_or(now_ms);
         let again = self.judging_again(known, &mut state, slot);

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::evaluate::{apart, row};
 use super::{Owned, Owner, Subject, Tried, Work};
-use crate::alert::catalogue::RuleKey;
+use crate::alert::catalogue::{KnownRule, RuleKey};
 use crate::alert::channel::{Channel, Delivery, NamedChannel};
 use crate::alert::judge::{Judged, RuleState};
 use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::outbox::{Begun, Outbox};
 use crate::alert::repeats::{BegunRepeat, Repeat, Wanted};
+use crate::alert::rule::SavedRule;
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -45,7 +46,7 @@ impl Owner {
         let begun = self.again.begin(&self.catalogue, may_be_told, now).into_iter();
         let tell_again = |BegunRepeat { repeat, channel, delivery }: BegunRepeat| {
             let delivery = Delivery { now_s: now_ms / 1_000, ..delivery };
-            let id = repeat.channel_id().to_owned();
+            let id = repeat.channel().1.to_owned();
             tell(channel, Tried { subject: Subject::Repeat(repeat), channel: id, delivery, sent: broken_off() })
         };
         begun.map(tell_again).collect()
@@ -163,13 +164,13 @@ impl Owner {
     }
 
     /// Where a rule names other channels than it has told: those that it names no longer hear that it is over for them, and the new ones
-    /// what goes on, unless the rule is to tell nothing now: then they hear of what comes next.
+    /// what goes on; all of that once they may be told.
     pub(super) fn change_channels(&mut self, key: &RuleKey) {
         let now_ms = (self.parts.now_ms)();
         let Some(owned) = self.rules.get(key) else { return };
         let (told, named) = (owned.told_channels(), &owned.known.rule.body.channels);
         let (left, joined) = (without(told, named), without(named, told));
-        if left.is_empty() && joined.is_empty() {
+        if left.is_empty() && joined.is_empty() || !joined.is_empty() && self.is_muted(&owned.known, now_ms) {
             return;
         }
         let ends = Addressed { notices: self.ends(owned, "the rule tells other channels now"), channels: left };
@@ -196,9 +197,6 @@ impl Owner {
     /// What of a rule was told and goes on.
     fn still_told(&self, owned: &Owned) -> Vec<Notice> {
         let now_ms = (self.parts.now_ms)();
-        if self.is_muted(&owned.known, now_ms) {
-            return Vec::new();
-        }
         let failed = self.failure(owned, Kind::Failed, now_ms).map(|notice| Notice { text: "this cannot be judged".to_owned(), ..notice });
         // A channel that the rule named before, within the same slot, may have been told the same.
         let anew = |notice: Notice| Notice { began: now_ms, ..notice }.cut();
@@ -237,6 +235,19 @@ impl Owned {
     fn told_channels(&self) -> &[String] {
         let told = self.state.told_as.as_ref().map(|told| &told.rule);
         &told.unwrap_or(&self.known.rule.body).channels
+    }
+}
+
+/// Keeps by which rule channels were told what they know. One that names other channels counts once these were told so
+/// ([`Owner::change_channels`]).
+pub(super) fn keep_told_as(state: &mut RuleState, known: &KnownRule) {
+    let named = &known.rule.body.channels;
+    let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
+    let are_others = |told: &SavedRule| !without(&told.rule.channels, named).is_empty() || !without(named, &told.rule.channels).is_empty();
+    if !is_told {
+        state.told_as = None;
+    } else if !state.told_as.as_ref().is_some_and(are_others) {
+        state.told_as = Some(known.as_told());
     }
 }
 

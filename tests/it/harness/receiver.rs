@@ -212,7 +212,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option
     Some(Received { path, headers, body: serde_json::from_str(&text).unwrap_or_default(), text })
 }
 
-/// A mail server that keeps what it takes.
+/// A mail server that keeps what it takes. It does not know who is `gone@`.
 pub(crate) struct MailServer {
     port: u16,
     mails: Arc<Mutex<Vec<String>>>,
@@ -288,6 +288,7 @@ async fn take_mails<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mails: Arc<Mut
                 if is_known { b"235 known\r\n" } else { b"535 unknown\r\n" }
             }
             "MAIL" if !is_known => b"530 who is there\r\n",
+            "RCPT" if line.contains("gone@") => b"550 no such mailbox\r\n",
             "EHLO" | "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => b"250 ok\r\n",
             "QUIT" => b"221 bye\r\n",
             "DATA" => {
