@@ -40,8 +40,10 @@ pub(crate) struct Tested {
     pub(crate) left_out: usize,
 }
 
-/// Judges all slots of `from_ms` to `until_ms` whose numbers are over.
+/// Judges all slots of a span that would have been judged by now: their numbers are over, and all of their events are in the table.
 pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, now_ms: i64) -> Result<Tested, QueryError> {
+    let through = queries.data_through(now_ms).await.unwrap_or(now_ms);
+    let span = Span { until_ms: span.until_ms.min(through - known.rule.open_ms()), ..span };
     let slots = slots(&known.rule, span, now_ms)?;
     let mut replay = Replay::default();
     for piece in slots.chunks(piece(&known.rule)) {
@@ -63,11 +65,14 @@ fn piece(rule: &Rule) -> usize {
     if rule.most_lines() == 1 { PIECE } else { (PIECE / rule.numbers_of_line()).max(1) }
 }
 
-/// Asks about the slots of `span` as a rule would, so that what cannot be asked is refused. Nothing is judged, so this waits for no other.
-pub(crate) async fn try_question(queries: &Queries, known: &KnownRule, span: Span, now_ms: i64) -> Result<(), QueryError> {
-    let slots = slots(&known.rule, span, now_ms)?;
-    let observed = observed(queries, known, &slots, now_ms).await?;
-    check_work(&known.rule, &observed, slots.len())
+/// Asks about the newest slot as a rule would, so that what cannot be asked is refused. Nothing is judged, so this waits for no other.
+pub(crate) async fn try_question(queries: &Queries, known: &KnownRule, now_ms: i64) -> Result<(), QueryError> {
+    if known.rule.source() == Source::Lag {
+        return Ok(());
+    }
+    let newest = known.rule.newest_span(now_ms);
+    let observed = observed(queries, known, &[newest.from_ms], now_ms).await?;
+    check_work(&known.rule, &observed, 1)
 }
 
 /// Waits until no other is judged.

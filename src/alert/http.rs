@@ -254,7 +254,7 @@ impl Asking<'_> {
         rule.check_question()?;
         let now_ms = (self.parts.now_ms)();
         let known = self.unsaved(id, rule.clone());
-        match try_question(&self.parts.queries, &known, rule.newest_span(now_ms), now_ms).await {
+        match try_question(&self.parts.queries, &known, now_ms).await {
             Err(problem) if matches!(problem.class, ErrorClass::Invalid | ErrorClass::NotFound) => {
                 Err(QueryError { class: ErrorClass::Invalid, message: format!("question: {}", problem.message), ..problem })
             }

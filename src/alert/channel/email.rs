@@ -3,6 +3,8 @@
 //! `url` is as lettre reads it: `smtps://host:465`, `smtp://host:25`, `smtp://host:587?tls=required`. `user` and `password` are keys of their own, both or
 //! neither: a server that is told one alone would take mails of nobody, or none.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +13,9 @@ use lettre::address::Envelope;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, MessageBuilder};
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::response::Category;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use uuid::Uuid;
 
 use super::{Channel, Delivery, Settings, cut};
 use crate::alert::notice::Notice;
@@ -59,45 +63,75 @@ impl Channel for Email {
         async move {
             let Some(message) = self.message(delivery) else { return Sent::Never("the mail cannot be made".to_owned()) };
             let mail = message.formatted();
-            match self.send(&mail, &self.to).await {
-                // Of one address that it does not know a server may refuse the mail to all of them.
-                Sent::Never(_) if self.to.len() > 1 => self.send_to_each(&mail).await,
-                sent => sent,
+            let (settled, missing): (Vec<&Mailbox>, Vec<&Mailbox>) = self.to.iter().partition(|to| is_settled(delivery.id, to));
+            match self.send(&mail, &missing).await {
+                Tried::Answered(_) if self.to.len() > 1 => self.send_to_each(delivery.id, &mail, missing, !settled.is_empty()).await,
+                tried => tried.into(),
             }
         }
         .boxed()
     }
 }
 
+/// How sending a mail went.
+enum Tried {
+    Taken,
+    /// The server answers that it does not take it, to at least one of its addresses. Whether it never will.
+    Answered(bool),
+    /// The server is not there, says nothing or does not know who sends: the same whoever it is to.
+    Away(&'static str),
+}
+
+impl From<Tried> for Sent {
+    fn from(tried: Tried) -> Self {
+        match tried {
+            Tried::Taken => Self::Done,
+            Tried::Answered(true) => Self::Never("the mail server refuses it".to_owned()),
+            Tried::Answered(false) => Self::Later { why: "the mail server does not take it".to_owned(), pause: None },
+            Tried::Away(why) => Self::Later { why: why.to_owned(), pause: None },
+        }
+    }
+}
+
 impl Email {
-    async fn send(&self, mail: &[u8], to: &[Mailbox]) -> Sent {
+    async fn send(&self, mail: &[u8], to: &[&Mailbox]) -> Tried {
         let addresses = to.iter().map(|to| to.email.clone()).collect();
-        let Ok(envelope) = Envelope::new(Some(self.from.email.clone()), addresses) else {
-            return Sent::Never("it is to nobody".to_owned());
-        };
+        let Ok(envelope) = Envelope::new(Some(self.from.email.clone()), addresses) else { return Tried::Taken };
         match tokio::time::timeout(TIMEOUT, self.transport.send_raw(&envelope, mail)).await {
-            Ok(Ok(_)) => Sent::Done,
-            Ok(Err(problem)) if problem.is_permanent() => Sent::Never("the mail server refuses it".to_owned()),
-            Ok(Err(_)) => Sent::Later { why: "the mail server does not take it".to_owned(), pause: None },
-            Err(_) => Sent::Later { why: "the mail server does not answer".to_owned(), pause: None },
+            Ok(Ok(_)) => Tried::Taken,
+            Ok(Err(problem)) => match problem.status() {
+                // 530, 534, 535: a password that is changed may be changed here, too.
+                Some(code) if code.category == Category::Unspecified3 => Tried::Away("the mail server does not let pulse in"),
+                Some(_) => Tried::Answered(problem.is_permanent()),
+                None => Tried::Away("the mail server cannot be reached"),
+            },
+            Err(_) => Tried::Away("the mail server does not answer"),
         }
     }
 
-    /// A mail for each address. Done once anybody has it: it would come to them again.
-    async fn send_to_each(&self, mail: &[u8]) -> Sent {
-        let mut told = Sent::Never("the mail server refuses it".to_owned());
-        for to in &self.to {
-            match self.send(mail, std::slice::from_ref(to)).await {
-                Sent::Done => told = Sent::Done,
-                missed => {
-                    tracing::warn!(address = %to.email, ?missed, "an address of an alert's mail is not told");
-                    if told != Sent::Done && !matches!(missed, Sent::Never(_)) {
-                        told = missed;
-                    }
+    /// A mail for each address, for a server that does not take one of them takes the mail for none. Those that have it are not told again
+    /// when the others are.
+    async fn send_to_each(&self, id: Uuid, mail: &[u8], to: Vec<&Mailbox>, mut is_told: bool) -> Sent {
+        let mut later = None;
+        for to in to {
+            let tried = self.send(mail, &[to]).await;
+            match tried {
+                Tried::Taken => is_told = true,
+                Tried::Answered(true) => {
+                    tracing::warn!(address = %to.email, "the mail server refuses this address: it is not told of alerts")
+                }
+                Tried::Answered(false) | Tried::Away(_) => {
+                    later = Some(tried);
+                    continue;
                 }
             }
+            settle(id, to);
         }
-        told
+        match later {
+            Some(tried) => tried.into(),
+            None if is_told => Sent::Done,
+            None => Tried::Answered(true).into(),
+        }
     }
 
     fn message(&self, delivery: &Delivery) -> Option<Message> {
@@ -108,6 +142,24 @@ impl Email {
         let body = builder.subject(subject(notice)).header(ContentType::TEXT_PLAIN);
         body.body(notice.body()).ok()
     }
+}
+
+/// Mails that not all of their addresses could be sent at once, with those that need no other one. After a restart they get one more: its
+/// `Message-ID` says that it is the same.
+static SETTLED: Mutex<VecDeque<(Uuid, String)>> = Mutex::new(VecDeque::new());
+const MOST_SETTLED: usize = 10_000;
+
+fn settle(id: Uuid, to: &Mailbox) {
+    let mut settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if settled.len() >= MOST_SETTLED {
+        settled.pop_front();
+    }
+    settled.push_back((id, to.email.to_string()));
+}
+
+fn is_settled(id: Uuid, to: &Mailbox) -> bool {
+    let settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+    settled.iter().any(|(of, address)| *of == id && address == to.email.as_ref() as &str)
 }
 
 fn subject(notice: &Notice) -> String {

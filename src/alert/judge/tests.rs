@@ -109,7 +109,7 @@ fn slots_that_are_judged_again_with_other_lines_as_the_largest_stay_as_they_were
 
 #[test]
 fn late_events_make_wrong_what_had_too_few_before() {
-    let rule = rule(json!({"condition": {"above": 2}, "min_count": 5}));
+    let rule = rule(json!({"condition": {"above": 2}, "min_count": 5, "resolve": null}));
     let mut state = RuleState::default();
     let of = |count: f64| {
         let series = Series { values: [(0, 3.0)].into(), counts: [(0, count)].into() };

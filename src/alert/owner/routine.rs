@@ -164,19 +164,23 @@ impl Owner {
     }
 
     /// Where a rule names other channels than it has told: those that it names no longer hear that it is over for them, and the new ones
-    /// what goes on; all of that once they may be told.
+    /// what goes on, once they may be told.
     pub(super) fn change_channels(&mut self, key: &RuleKey) {
         let now_ms = (self.parts.now_ms)();
         let Some(owned) = self.rules.get(key) else { return };
         let (told, named) = (owned.told_channels(), &owned.known.rule.body.channels);
-        let (left, joined) = (without(told, named), without(named, told));
-        if left.is_empty() && joined.is_empty() || !joined.is_empty() && self.is_muted(&owned.known, now_ms) {
+        let left = without(told, named);
+        let joined = if self.is_muted(&owned.known, now_ms) { Vec::new() } else { without(named, told) };
+        if left.is_empty() && joined.is_empty() {
             return;
         }
+        let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
+        let mut told_as = known.as_told();
+        // Those that wait to be told are not told yet.
+        told_as.rule.channels.retain(|id| told.contains(id) || joined.contains(id));
+        state.told_as = Some(told_as);
         let ends = Addressed { notices: self.ends(owned, "the rule tells other channels now"), channels: left };
         let goes_on = Addressed { notices: self.still_told(owned), channels: joined };
-        let (known, mut state) = (Arc::clone(&owned.known), owned.state.clone());
-        state.told_as = Some(known.as_told());
         let mut work = self.work(&known, state, &Judged::default(), Vec::new());
         ends.add_to(&mut work, now_ms);
         goes_on.add_to(&mut work, now_ms);

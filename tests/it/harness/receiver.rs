@@ -212,7 +212,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option
     Some(Received { path, headers, body: serde_json::from_str(&text).unwrap_or_default(), text })
 }
 
-/// A mail server that keeps what it takes. It does not know who is `gone@`.
+/// A mail server that keeps what it takes. It does not know who is `gone@`, and `late@` takes none before anybody else has one.
 pub(crate) struct MailServer {
     port: u16,
     mails: Arc<Mutex<Vec<String>>>,
@@ -289,6 +289,7 @@ async fn take_mails<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mails: Arc<Mut
             }
             "MAIL" if !is_known => b"530 who is there\r\n",
             "RCPT" if line.contains("gone@") => b"550 no such mailbox\r\n",
+            "RCPT" if line.contains("late@") && mails.lock().unwrap().is_empty() => b"451 not now\r\n",
             "EHLO" | "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => b"250 ok\r\n",
             "QUIT" => b"221 bye\r\n",
             "DATA" => {
