@@ -12,6 +12,7 @@ mod evaluate;
 mod quiet;
 mod revise;
 mod routine;
+mod told;
 mod turns;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

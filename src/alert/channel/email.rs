@@ -78,7 +78,7 @@ enum Tried {
     Taken,
     /// The server answers that it does not take it, to at least one of its addresses. Whether it never will.
     Answered(bool),
-    /// The server is not there, says nothing or does not know who sends: the same whoever it is to.
+    /// The server is not there, says nothing or does not know who sends: the same for each address.
     Away(&'static str),
 }
 

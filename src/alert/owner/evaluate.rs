@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::due::{Missed, due_slots, first_piece};
-use super::routine::keep_told_as;
+use super::told::keep_told_as;
 use super::{Owned, Owner, Work};
 use crate::alert::ask::{self, Asked, Unanswered};
 use crate::alert::catalogue::{KnownRule, RuleKey};

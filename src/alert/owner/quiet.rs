@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::routine::keep_told_as;
+use super::told::keep_told_as;
 use super::{Owned, Owner, Work};
 use crate::alert::catalogue::{KnownRule, RuleKey};
 use crate::alert::judge::{RuleState, tell_kept_back};

@@ -7,15 +7,15 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::evaluate::{apart, row};
+use super::told::without;
 use super::{Owned, Owner, Subject, Tried, Work};
-use crate::alert::catalogue::{KnownRule, RuleKey};
+use crate::alert::catalogue::RuleKey;
 use crate::alert::channel::{Channel, Delivery, NamedChannel};
 use crate::alert::judge::{Judged, RuleState};
 use crate::alert::machine::{Line, Told};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::outbox::{Begun, Outbox};
 use crate::alert::repeats::{BegunRepeat, Repeat, Wanted};
-use crate::alert::rule::SavedRule;
 use crate::alert::target::Sent;
 use crate::event::ids::ProjectId;
 use crate::store::tables::alert_states::{AlertRow, kind};
@@ -232,32 +232,6 @@ impl Addressed {
         work.rows.extend(notices.iter().flat_map(|notice| Outbox::rows(notice, &channels, now_ms)));
         work.notices.extend(notices.into_iter().map(|notice| (notice, channels.clone())));
     }
-}
-
-impl Owned {
-    /// The channels that were told what is told of it: those of the rule as it was then, which may name others now.
-    fn told_channels(&self) -> &[String] {
-        let told = self.state.told_as.as_ref().map(|told| &told.rule);
-        &told.unwrap_or(&self.known.rule.body).channels
-    }
-}
-
-/// Keeps by which rule channels were told what they know. One that names other channels counts once these were told so
-/// ([`Owner::change_channels`]).
-pub(super) fn keep_told_as(state: &mut RuleState, known: &KnownRule) {
-    let named = &known.rule.body.channels;
-    let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;
-    let are_others = |told: &SavedRule| !without(&told.rule.channels, named).is_empty() || !without(named, &told.rule.channels).is_empty();
-    if !is_told {
-        state.told_as = None;
-    } else if !state.told_as.as_ref().is_some_and(are_others) {
-        state.told_as = Some(known.as_told());
-    }
-}
-
-/// Those of `told` that are not `named`.
-fn without(told: &[String], named: &[String]) -> Vec<String> {
-    told.iter().filter(|id| !named.contains(id)).cloned().collect()
 }
 
 /// Rows that leave nothing of a state.
