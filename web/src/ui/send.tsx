@@ -25,6 +25,12 @@ export function report_times({ report_at, interval, timezone = "UTC", active }: 
   return `${when} at ${report_at ?? ""} ${timezone}`;
 }
 
+/** Which channels of a rule are not there, if any: somebody has deleted them, or a file says them no more. */
+export function Untold({ by: missing = [] }: { by: string[] | undefined }) {
+  if (!missing.length) return null;
+  return <span class="warn" data-missing>Nobody is told by <bdi>{missing.join(", ")}</bdi>: there {missing.length > 1 ? "are no such channels" : "is no such channel"}.</span>;
+}
+
 export function SendButton({ board, title }: { board: string; title: string }) {
   const [is_open, set_is_open] = useState(false);
   return (
@@ -51,9 +57,9 @@ function Reports({ board, title, onDone }: { board: string; title: string; onDon
       {problem && <p class="failed" role="alert">{problem}</p>}
       {all?.length === 0 && <p class="nothing">Nobody is sent this board yet.</p>}
       <ul class="people">
-        {all?.map(({ id, name, version, file, rule }) => (
+        {all?.map(({ id, name, version, file, rule, missing_channels }) => (
           <li key={id} data-report={id}>
-            <span><a href={page_of(`/alerts/${encodeURIComponent(id)}`)}><bdi>{name}</bdi></a></span>
+            <span><a href={page_of(`/alerts/${encodeURIComponent(id)}`)}><bdi>{name}</bdi></a> <Untold by={missing_channels} /></span>
             <span>{report_times(rule)}{rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : ", to nobody"}{file && <>; of <bdi>{file}</bdi></>}
               {!file && version && <button type="button" class="quiet" aria-label={`Delete the report ${name}`} onClick={() => is_sure(name) && void forget_rule(id, version).then(load, refused)}>×</button>}</span>
           </li>
