@@ -95,6 +95,7 @@ test("a board is sent by the clock: a report is made from it, changed and delete
   // It has no threshold and nothing that could be tried.
   await expect(page.getByLabel("It is wrong")).toHaveCount(0);
   await expect(tile(page, "trial")).toHaveCount(0);
+  await expect(page.getByRole("group", { name: "When it is sent" }).locator("label.check")).toHaveText(["mon", "tue", "wed", "thu", "fri", "sat", "sun"]);
   await page.getByLabel("sat", { exact: true }).uncheck();
   await page.getByLabel("sun", { exact: true }).uncheck();
   await page.getByLabel("At", { exact: true }).fill("07:30");

@@ -6,6 +6,8 @@ import { page_of } from "../url";
 import { is_sure } from "./sure";
 
 const DAY_NAMES: Record<string, string> = { mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday" };
+/** The days of the week as rules name them, in order. */
+export const DAYS = Object.keys(DAY_NAMES);
 
 /** A report in the making: of a board, each morning of the project. */
 export function report_of(board: string, title: string): Rule {
