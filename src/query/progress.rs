@@ -68,7 +68,7 @@ impl Progress {
     /// Asks the store what its statements have read, unless that is known.
     pub(super) async fn poll(&self, reader: &Reader) {
         let mut polled = self.polled.lock().await;
-        if polled.is_some_and(|polled| polled.elapsed() < POLL) {
+        if polled.is_some_and(|polled| polled.elapsed() < POLL) || self.lock().is_empty() {
             return;
         }
         match reader.running(WITHIN).await {
