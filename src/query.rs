@@ -26,6 +26,7 @@ pub(crate) mod notes;
 pub(crate) mod output;
 pub mod pending;
 mod people;
+mod progress;
 mod question;
 mod raw_sql;
 mod reader;
@@ -62,8 +63,9 @@ use self::freshness::FreshnessWatcher;
 #[cfg(test)]
 pub(crate) use self::live::probe as live_probe;
 use self::people::People;
+use self::progress::{Progress, Watch};
 use self::question::{Question, Request};
-pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, StoreReader, TakePiece, missing_limits};
+pub use self::reader::{Answer, QueryConfig, QueryLimits, Run, RunningStatement, StoreReader, TakePiece, missing_limits};
 use self::reader::{Guard, Reader};
 pub use self::reply::Reply;
 use self::reply::{Asked, ResultBudget};
@@ -102,6 +104,7 @@ struct Inner {
     /// What answers take that are kept, or on their way out.
     results: ResultBudget,
     data_through: DataThrough,
+    progress: Progress,
     /// Where single events are looked up.
     store: Option<ClickHouse>,
     /// Whether statements that somebody wrote are answered.
@@ -151,6 +154,7 @@ impl Queries {
             cache,
             results,
             data_through,
+            progress: Progress::default(),
             store,
             answers_sql,
             saved,
@@ -194,7 +198,7 @@ impl Queries {
     /// As [`Self::answer`].
     pub(crate) async fn explain(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Bytes, QueryError> {
         let Question { plan, common, .. } = self.question(project, Request::of(report, body, now_ms)).await?;
-        let computation = Computation { project, plan, common, now_ms, shared: None, permits: self.1.clone() };
+        let computation = Computation { project, plan, common, now_ms, shared: None, permits: self.1.clone(), key: None };
         let mut runner = self.0.begin(&computation).await?;
         self.0.show(&computation, &mut runner).await?;
         runner.note_statements();
@@ -212,7 +216,7 @@ impl Queries {
 
     /// The answer as it is kept.
     async fn served(&self, project: ProjectId, request: Request<'_>) -> Result<Served, QueryError> {
-        let Request { report, body, now_ms, .. } = request;
+        let Request { report, body, now_ms, watch, .. } = request;
         let question = self.question(project, request).await?;
         let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms, self.0.reader.longest_session_ms(project)));
         let Question { kind, plan, common, .. } = question;
@@ -221,11 +225,24 @@ impl Queries {
         }
         let people = self.0.known_people(project).await;
         let (key, refresh) = (Key { project, plan: plan_key }, common.refresh);
+        if let Some(watch) = watch {
+            watch.set(key);
+        }
         let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
         let shared = self.0.shared_slot(&request, people.as_ref());
         let inner = Arc::clone(&self.0);
-        let computation = Computation { project, plan, common, now_ms, shared, permits: self.1.clone() };
+        let computation = Computation { project, plan, common, now_ms, shared, permits: self.1.clone(), key: Some(key) };
         self.0.cache.answer(request, || inner.compute(computation)).await
+    }
+
+    /// Finds out how far the questions are that are being answered.
+    async fn poll_progress(&self) {
+        self.0.progress.poll(&self.0.reader).await;
+    }
+
+    /// How many rows a question had read by then; none of one that is not being answered, or of which that is not known.
+    fn rows_read(&self, watch: &Watch) -> Option<u64> {
+        self.0.progress.rows_read(watch)
     }
 
     /// Up to when answers to statements that run from here on are complete; `None` while that is not known.
@@ -278,8 +295,8 @@ impl Queries {
             let (key, reach) = (Key { project, plan: asked.fingerprint() }, asked.reach(now_ms, self.0.reader.longest_session_ms(project)));
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
-            let permits = self.1.clone();
-            let computation = Computation { project, plan: asked.plan, common: asked.common, now_ms, shared: None, permits };
+            let (plan, common, permits) = (asked.plan, asked.common, self.1.clone());
+            let computation = Computation { project, plan, common, now_ms, shared: None, permits, key: Some(key) };
             self.0.cache.answer(request, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {

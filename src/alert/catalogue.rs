@@ -391,6 +391,12 @@ impl Catalogue {
         self.channel(project, id)?.file.as_deref()
     }
 
+    /// The channels of a rule that are not there: nobody is told through them.
+    pub(crate) fn missing_channels<'r>(&self, known: &'r KnownRule) -> Vec<&'r str> {
+        let is_missing = |id: &&str| self.channel(ProjectId(known.key.project), id).is_none();
+        known.rule.body.channels.iter().map(String::as_str).filter(is_missing).collect()
+    }
+
     /// The channel of this id for a project: its own before one of all. Both are of files, or neither is.
     pub(crate) fn channel(&self, project: ProjectId, id: &str) -> Option<&NamedChannel> {
         let mut found = self.channels.iter().filter(|channel| channel.id == id && channel.is_of(project));

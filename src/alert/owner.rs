@@ -38,7 +38,6 @@ use super::outbox::{Ended as Delivered, MOST_WAITING, Outbox};
 use super::repeats::{Repeat, Repeats};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
-use crate::event::ids::ProjectId;
 use crate::failpoint;
 use crate::metrics::{self, Gauge};
 use crate::store::data_version::Version;
@@ -151,9 +150,8 @@ fn forgotten(key: &RuleKey, state: &mut RuleState, now_ms: i64) -> Vec<AlertRow>
 
 /// Says which channels of a rule are not there: nobody is told through them.
 fn warn_of_missing(catalogue: &Catalogue, known: &KnownRule) {
-    let is_missing = |id: &&String| catalogue.channel(ProjectId(known.key.project), id).is_none();
-    for channel in known.rule.body.channels.iter().filter(is_missing) {
-        tracing::warn!(rule = %known.key.id, %channel, "there is no such channel");
+    for channel in catalogue.missing_channels(known) {
+        tracing::warn!(rule = %known.key.id, channel, "there is no such channel");
     }
 }
 

@@ -114,6 +114,9 @@ impl Client {
         if self.is_writer {
             query = query.with_setting("cancel_http_readonly_queries_on_client_close", "1");
         }
+        if let Some(id) = statement.id() {
+            query = query.with_setting("query_id", id);
+        }
         for (name, value) in statement.params() {
             query = query.with_setting(format!("param_{name}"), value);
         }
@@ -148,6 +151,9 @@ impl Client {
     /// of it was handed on.
     pub async fn stream(&self, statement: &Statement, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<u64, ClickHouseError> {
         let mut query = self.client.query_raw(statement.text());
+        if let Some(id) = statement.id() {
+            query = query.with_setting("query_id", id);
+        }
         for (name, value) in statement.params() {
             query = query.with_setting(format!("param_{name}"), value);
         }

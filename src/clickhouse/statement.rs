@@ -83,6 +83,8 @@ impl fmt::Display for TableName {
 pub struct Statement {
     text: String,
     values: Vec<(&'static str, String)>,
+    /// What the server calls it; a name of the server's own without.
+    id: Option<String>,
 }
 
 impl Statement {
@@ -93,12 +95,22 @@ impl Statement {
 
     /// A text written by hand, of a migration or a test: the one way for a text that is not made here. Never of input.
     pub fn raw(text: impl Into<String>) -> Self {
-        Self { text: text.into(), values: Vec::new() }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// The SQL with placeholders `{p0:Type}`; no FORMAT clause.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same under an id, which no other has: by that it is found among all that run on the server.
+    pub fn with_id(self, id: String) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    /// The id that it was given.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// The parameters by name, escaped as ClickHouse reads them (as a field of TabSeparated).
@@ -199,9 +211,9 @@ impl Statement {
 
     /// Fills in what stands at each `mark` of the text.
     pub fn filled(self, mark: &'static str, fill: impl Fn(Self) -> Self) -> Self {
-        let Self { text, values } = self;
+        let Self { text, values, id } = self;
         let mut parts = text.split(mark);
-        let mut filled = Self { text: parts.next().unwrap_or_default().to_owned(), values };
+        let mut filled = Self { text: parts.next().unwrap_or_default().to_owned(), values, id };
         for part in parts {
             filled = fill(filled);
             filled.text.push_str(part);
@@ -211,8 +223,8 @@ impl Statement {
 
     /// Puts what `head` appends before the text.
     pub fn headed(self, head: impl FnOnce(Self) -> Self) -> Self {
-        let Self { text, values } = self;
-        let mut headed = head(Self { text: String::new(), values });
+        let Self { text, values, id } = self;
+        let mut headed = head(Self { text: String::new(), values, id });
         headed.text.push_str(&text);
         headed
     }

@@ -3,15 +3,22 @@
 //!
 //! Promises: a question that is refused costs itself; of questions that are equal one is computed; no more than [`AT_ONCE`] of a request
 //! run or wait to be sent at a time, so a client that reads slowly holds few answers, and none of them longer than it runs what others wait
-//! for; a client that leaves ends what runs for it.
+//! for; a client that leaves ends what runs for it. A client that wants to know is told on lines between the answers how many rows those
+//! questions have read that take long.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ask::fields;
 use super::error::QueryError;
+use super::progress::Watch;
+use super::question::Request;
 use super::{Queries, Reply};
 use crate::event::ids::ProjectId;
 use crate::http::respond::ApiError;
@@ -21,10 +28,15 @@ use crate::lifecycle;
 const MOST: usize = 100;
 /// Questions of a request at a time: half of what a project may ask, so that others of it get their turn.
 const AT_ONCE: usize = 4;
+/// How often is said how far the questions are that are not answered yet: the first time once one of them takes as long.
+const SAID_EVERY: Duration = Duration::from_secs(1);
 
 /// The questions of a request, in order.
 #[derive(Debug)]
-pub(super) struct Batch(Vec<Line<Asked>>);
+pub(super) struct Batch {
+    questions: Vec<Line<Asked>>,
+    shows_progress: bool,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -32,6 +44,8 @@ struct Asked {
     report: String,
     /// The request of the report.
     body: Vec<u8>,
+    /// By this it is found until it is answered.
+    watch: Arc<Watch>,
 }
 
 impl Batch {
@@ -51,16 +65,96 @@ impl Batch {
         if queries.is_empty() || queries.len() > MOST {
             return Err(invalid(format!("`queries` has {} questions: it must have 1 to {MOST}", queries.len())));
         }
-        Ok(Self(queries.into_iter().enumerate().map(|(index, query)| Line::of(index, query)).collect()))
+        let questions = queries.into_iter().enumerate().map(|(index, query)| Line::of(index, query)).collect();
+        Ok(Self { questions, shows_progress: false })
+    }
+
+    /// The same; whether how far questions are stands between the answers.
+    pub(super) fn showing_progress(self, shows_progress: bool) -> Self {
+        Self { shows_progress, ..self }
     }
 
     /// The answers, asked at `now_ms`, as [`lines`].
     pub(super) fn answers(self, queries: Queries, project: ProjectId, now_ms: i64) -> impl Stream<Item = Bytes> + Send + 'static {
-        lines(self.0, AT_ONCE, move |Asked { report, body }| {
+        let watched = self.questions.iter().filter(|_| self.shows_progress).filter_map(Watched::of).collect();
+        let watching = Watching::new(queries.clone(), watched);
+        let answers = whole_lines(self.questions, AT_ONCE, move |Asked { report, body, watch }| {
             let queries = queries.clone();
-            async move { queries.answer(project, &report, &body, now_ms).await }
-        })
+            async move { queries.reply(project, Request { watch: Some(&watch), ..Request::of(&report, &body, now_ms) }).await }
+        });
+        beside(answers, watching).flat_map(stream::iter)
     }
+}
+
+/// A question that may not be answered yet.
+struct Watched {
+    index: usize,
+    id: Value,
+    watch: Weak<Watch>,
+    /// What was said of it last.
+    rows_read: u64,
+}
+
+impl Watched {
+    fn of(line: &Line<Asked>) -> Option<Self> {
+        let watch = Arc::downgrade(&line.asked.as_ref().ok()?.watch);
+        Some(Self { index: line.index, id: line.id.clone(), watch, rows_read: 0 })
+    }
+
+    /// A line that says how far it is, if it is further than was said.
+    fn line(&mut self, queries: &Queries) -> Option<Bytes> {
+        let watch = self.watch.upgrade()?;
+        let rows_read = queries.rows_read(&watch).filter(|rows_read| *rows_read > self.rows_read)?;
+        self.rows_read = rows_read;
+        let about = about(self.index, &self.id);
+        Some(format!("{{{about}\"progress\":{{\"rows_read\":{rows_read}}}}}\n").into())
+    }
+}
+
+/// Looks again and again how far questions are.
+struct Watching {
+    queries: Queries,
+    watched: Vec<Watched>,
+    ticks: Interval,
+}
+
+impl Watching {
+    fn new(queries: Queries, watched: Vec<Watched>) -> Self {
+        let mut ticks = interval_at(Instant::now() + SAID_EVERY, SAID_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { queries, watched, ticks }
+    }
+
+    /// The next lines that say how far they are; none come once all are answered.
+    ///
+    /// # Cancel safety
+    /// What would have been said is said the next time.
+    async fn next(&mut self) -> Vec<Bytes> {
+        loop {
+            self.ticks.tick().await;
+            self.watched.retain(|watched| watched.watch.strong_count() > 0);
+            if self.watched.is_empty() {
+                std::future::pending().await
+            }
+            self.queries.poll_progress().await;
+            let lines: Vec<Bytes> = self.watched.iter_mut().filter_map(|watched| watched.line(&self.queries)).collect();
+            if !lines.is_empty() {
+                return lines;
+            }
+        }
+    }
+}
+
+/// The answers, and between them what is said of those that are missing.
+fn beside(answers: impl Stream<Item = Vec<Bytes>> + Send + 'static, watching: Watching) -> impl Stream<Item = Vec<Bytes>> + Send + 'static {
+    stream::unfold((answers.boxed(), watching), |(mut answers, mut watching)| async move {
+        let lines = tokio::select! {
+            biased;
+            answer = answers.next() => answer?,
+            said = watching.next() => said,
+        };
+        Some((lines, (answers, watching)))
+    })
 }
 
 /// A question of several, or why it is none.
@@ -82,6 +176,19 @@ where
     Q: Send + 'static,
     A: Future<Output = Result<Reply, QueryError>> + Send + 'static,
 {
+    whole_lines(asked, at_once, answer).flat_map(stream::iter)
+}
+
+/// The same, each line by itself.
+fn whole_lines<Q, A>(
+    asked: Vec<Line<Q>>,
+    at_once: usize,
+    answer: impl Fn(Q) -> A + Send + 'static,
+) -> impl Stream<Item = Vec<Bytes>> + Send + 'static
+where
+    Q: Send + 'static,
+    A: Future<Output = Result<Reply, QueryError>> + Send + 'static,
+{
     let lines = asked.into_iter().map(move |Line { index, id, asked }| {
         let answering = asked.map(&answer);
         async move {
@@ -95,7 +202,7 @@ where
             line(index, &id, answer)
         }
     });
-    stream::iter(lines).buffer_unordered(at_once).flat_map(stream::iter)
+    stream::iter(lines).buffer_unordered(at_once)
 }
 
 impl Line<Asked> {
@@ -111,18 +218,25 @@ impl Line<Asked> {
         }
         match query.remove("report") {
             Some(Value::String(report)) => {
-                Self { index, id, asked: Ok(Asked { report, body: Value::Object(query).to_string().into_bytes() }) }
+                let body = Value::Object(query).to_string().into_bytes();
+                Self { index, id, asked: Ok(Asked { report, body, watch: Arc::default() }) }
             }
             _ => refused(id, "has no `report`, which is the name of one"),
         }
     }
 }
 
+/// What a line says first: which question it is about.
+fn about(index: usize, id: &Value) -> String {
+    let id = if id.is_null() { String::new() } else { format!("\"id\":{id},") };
+    format!("\"index\":{index},{id}")
+}
+
 /// The answer to the question at `index`, with the status that it would have had alone.
 fn line(index: usize, id: &Value, answer: Result<Reply, QueryError>) -> Vec<Bytes> {
-    let id = if id.is_null() { String::new() } else { format!("\"id\":{id},") };
+    let about = about(index, id);
     match answer {
-        Ok(answer) => answer.pieces(&format!("\"index\":{index},{id}\"status\":200,"), "\n").into(),
+        Ok(answer) => answer.pieces(&format!("{about}\"status\":200,"), "\n").into(),
         Err(refused) => {
             let ApiError { status, code, message, retry_after } = refused.into();
             let mut error = json!({"code": code, "message": message});
@@ -130,7 +244,7 @@ fn line(index: usize, id: &Value, answer: Result<Reply, QueryError>) -> Vec<Byte
             if let Some(seconds) = retry_after {
                 error["retry_after"] = seconds.into();
             }
-            vec![format!("{{\"index\":{index},{id}\"status\":{},\"error\":{error}}}\n", status.as_u16()).into()]
+            vec![format!("{{{about}\"status\":{},\"error\":{error}}}\n", status.as_u16()).into()]
         }
     }
 }
@@ -148,7 +262,7 @@ mod tests {
             assert!(Batch::parse(body.as_bytes()).is_err(), "{body}");
         }
         let mixed = json!({"queries": [{"report": "trends", "from": "-1d", "id": "a"}, 7, {"report": 7, "id": "b"}, {"from": "-1d"}, {"report": "users", "id": []}]});
-        let Batch(asked) = Batch::parse(mixed.to_string().as_bytes()).unwrap();
+        let Batch { questions: asked, .. } = Batch::parse(mixed.to_string().as_bytes()).unwrap();
         assert_eq!(asked.iter().map(|line| line.asked.is_ok()).collect::<Vec<_>>(), [true, false, false, false, false]);
         let first = asked[0].asked.as_ref().unwrap();
         assert_eq!((&*first.report, &*first.body), ("trends", &br#"{"from":"-1d"}"#[..]));

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use super::ask::{AsOf, Common};
-use super::cache::{CacheRequest, Computed, SharedSlot};
+use super::cache::{CacheRequest, Computed, Key, SharedSlot};
 use super::data_through::Through;
 use super::error::QueryError;
 use super::excluded;
@@ -26,6 +26,8 @@ pub(super) struct Computation {
     pub(super) shared: Option<SharedSlot>,
     /// Whose permits it takes; those of all without any.
     pub(super) permits: Option<Arc<Guard>>,
+    /// Which question it is, where others may look how far it is.
+    pub(super) key: Option<Key>,
 }
 
 impl Inner {
@@ -102,6 +104,7 @@ impl Inner {
 
     async fn run(&self, asked: &Computation) -> Result<Computed, QueryError> {
         let mut runner = self.begin(asked).await?;
+        let _running = asked.key.map(|key| self.progress.begin(key, runner.known_rows_read()));
         let began = Instant::now();
         let (data_through_ms, as_of) = self.show(asked, &mut runner).await?;
         let result = self.results.count(asked.plan.answer(&mut runner).await?)?;

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use matchit::Router;
 use tokio_util::sync::CancellationToken;
@@ -323,7 +323,8 @@ impl QueryApi {
     /// Answers several questions, a line each.
     async fn batch(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let grant = self.asker(&call)?;
-        let batch = Batch::parse(&body::read(call.request, self.body).await?)?;
+        let shows_progress = prefers_progress(call.request.headers());
+        let batch = Batch::parse(&body::read(call.request, self.body).await?)?.showing_progress(shows_progress);
         let answers = batch.answers(self.queries.clone(), grant.project, clock::now_ms());
         Ok(streamed(HeaderValue::from_static("application/x-ndjson"), answers))
     }
@@ -380,6 +381,12 @@ impl QueryApi {
     }
 }
 
+/// Whether who asks wants to know how far questions are that take long: `Prefer: progress` (RFC 7240), which other releases pass over.
+fn prefers_progress(headers: &HeaderMap) -> bool {
+    let named = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).any(|preference| preference.trim().eq_ignore_ascii_case("progress"))
+}
+
 /// A part of a path without its escapes.
 fn decoded(part: &str) -> String {
     // As the value of a form, in which only these mean something else.
@@ -423,4 +430,26 @@ pub async fn warn_of_missing_limits(store: StoreReader, stop: CancellationToken)
     stop.run_until_cancelled(checking).await;
     stop.cancelled().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_preferred_by_that_name_alone_among_others() {
+        for (prefer, is_preferred) in [
+            (&["progress"][..], true),
+            (&["respond-async, Progress"], true),
+            (&["wait=10", "progress"], true),
+            (&["progress=no, progressive"], false),
+            (&[], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in prefer {
+                headers.append("prefer", HeaderValue::from_static(value));
+            }
+            assert_eq!(prefers_progress(&headers), is_preferred, "{prefer:?}");
+        }
+    }
 }

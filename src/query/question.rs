@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::ask::{self, Cohorts, Common, Context, Range};
 use super::cache::Reach;
 use super::error::QueryError;
+use super::progress::Watch;
 use super::report::{Ask, Plan, REPORTS, ReportKind};
 use super::{RELEASE, unknown_report};
 
@@ -18,12 +19,14 @@ pub(super) struct Request<'a> {
     pub(super) now_ms: i64,
     /// Whether it came by a link: then it is answered without what names places in the log, which all projects share.
     pub(super) is_guest: bool,
+    /// By what those find it who look how far it is.
+    pub(super) watch: Option<&'a Watch>,
 }
 
 impl<'a> Request<'a> {
     /// By a key of the project.
     pub(super) fn of(report: &'a str, body: &'a [u8], now_ms: i64) -> Self {
-        Self { report, body, now_ms, is_guest: false }
+        Self { report, body, now_ms, is_guest: false, watch: None }
     }
 }
 

@@ -9,6 +9,7 @@ mod guard;
 mod memory;
 mod profile;
 mod rows;
+mod rows_read;
 mod scope;
 mod store;
 
@@ -22,7 +23,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
 
 pub(crate) use self::guard::Guard;
 use self::guard::QueryPermit;
@@ -30,6 +32,7 @@ pub use self::guard::{QueryConfig, QueryLimits};
 pub(crate) use self::memory::{Held, OutOfMemory};
 pub use self::profile::missing_limits;
 pub(crate) use self::rows::{Cell, Row, number, to_json};
+pub(crate) use self::rows_read::RowsRead;
 pub(crate) use self::scope::PLACES;
 pub use self::store::StoreReader;
 use super::ask::secret;
@@ -71,6 +74,20 @@ pub trait Run: Send + Sync + 'static {
     fn file(&self, _statement: Statement, _format: &'static str) -> impl Future<Output = Result<Answer, QueryError>> + Send {
         async { Err(QueryError::internal("the store writes no files")) }
     }
+
+    /// The statements that run now and whose ids begin so. A store that does not know says none.
+    fn running(&self, _ids: String) -> impl Future<Output = Result<Vec<RunningStatement>, QueryError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+}
+
+/// A statement that the store is running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningStatement {
+    /// Its id.
+    pub id: String,
+    /// Rows that it has read so far.
+    pub rows_read: u64,
 }
 
 /// Takes a piece of an answer.
@@ -88,6 +105,10 @@ impl<R: Run> Run for Arc<R> {
     fn file(&self, statement: Statement, format: &'static str) -> impl Future<Output = Result<Answer, QueryError>> + Send {
         R::file(self, statement, format)
     }
+
+    fn running(&self, ids: String) -> impl Future<Output = Result<Vec<RunningStatement>, QueryError>> + Send {
+        R::running(self, ids)
+    }
 }
 
 /// [`Run`] of any store.
@@ -97,6 +118,8 @@ trait AnyStore: Send + Sync {
     fn pieces<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> BoxFuture<'a, Result<u64, QueryError>>;
 
     fn written(&self, statement: Statement, format: &'static str) -> BoxFuture<'_, Result<Answer, QueryError>>;
+
+    fn running_now(&self, ids: String) -> BoxFuture<'_, Result<Vec<RunningStatement>, QueryError>>;
 }
 
 impl<R: Run> AnyStore for R {
@@ -111,6 +134,10 @@ impl<R: Run> AnyStore for R {
     fn written(&self, statement: Statement, format: &'static str) -> BoxFuture<'_, Result<Answer, QueryError>> {
         self.file(statement, format).boxed()
     }
+
+    fn running_now(&self, ids: String) -> BoxFuture<'_, Result<Vec<RunningStatement>, QueryError>> {
+        self.running(ids).boxed()
+    }
 }
 
 /// Guards a store.
@@ -122,6 +149,8 @@ pub(crate) struct Reader {
     export_delay: Duration,
     latency: Option<LoadLatency>,
     projects: Projects,
+    /// What the ids of its statements begin with, and those of no other process.
+    ids: String,
 }
 
 impl Reader {
@@ -135,7 +164,16 @@ impl Reader {
             export_delay: limits.export_delay,
             latency: None,
             projects: Projects::default(),
+            ids: format!("pulse-question-{}-", Uuid::new_v4().simple()),
         }
+    }
+
+    /// The statements of questions that run now, as far as the store says so `within` that time. Takes no permit: see [`Self::watch`].
+    ///
+    /// # Errors
+    /// The store is away, says nothing in time, or not to this user.
+    pub(crate) async fn running(&self, within: Duration) -> Result<Vec<RunningStatement>, QueryError> {
+        timeout(within, self.store.running_now(self.ids.clone())).await.unwrap_or_else(|_| Err(QueryError::too_slow()))
     }
 
     /// Knows, beside the store, what waits in the log and how long loading takes.
@@ -199,6 +237,7 @@ impl Reader {
             deadline,
             traffic,
             rows_read: 0,
+            known_rows_read: Arc::default(),
             is_sampled: false,
             people,
             counts_people: false,
@@ -230,6 +269,8 @@ pub(crate) struct StatementRunner<'a> {
     deadline: Instant,
     traffic: Traffic,
     rows_read: u64,
+    /// The same for those who wait, with what is known of the statement that runs.
+    known_rows_read: Arc<RowsRead>,
     is_sampled: bool,
     people: Arc<PersonMap>,
     counts_people: bool,
@@ -299,9 +340,15 @@ impl StatementRunner<'_> {
         self.rows_read
     }
 
-    /// Notes rows that were read beside its own statements.
+    /// The same for those who wait for the answer.
+    pub(crate) fn known_rows_read(&self) -> Arc<RowsRead> {
+        Arc::clone(&self.known_rows_read)
+    }
+
+    /// Notes rows that a statement has read that is over, one of its own or beside these.
     pub(crate) fn add_rows_read(&mut self, rows: u64) {
         self.rows_read += rows;
+        self.known_rows_read.end(self.rows_read);
     }
 
     /// Notes that the answer is scaled up from a part of the events.
@@ -366,7 +413,7 @@ impl StatementRunner<'_> {
     pub(crate) async fn file(&mut self, statement: Statement, format: &'static str) -> Result<Bytes, QueryError> {
         let statement = self.checked(statement)?;
         let answer = self.within_deadline(self.reader.store.written(statement, format)).await??;
-        self.rows_read += answer.read_rows;
+        self.add_rows_read(answer.read_rows);
         Ok(answer.body)
     }
 
@@ -396,7 +443,7 @@ impl StatementRunner<'_> {
         };
         let rows = self.within_deadline(self.reader.store.pieces(statement, &mut take_piece)).await??;
         // What was read is known at the end only; at least what came was.
-        self.rows_read += rows.max(came);
+        self.add_rows_read(rows.max(came));
         if problem.is_some() || !(is_over || reader.is_whole()) {
             tracing::warn!(?problem, "an answer in blocks that cannot be read");
             return Err(QueryError::internal("the answer of the store cannot be read"));
@@ -420,13 +467,15 @@ impl StatementRunner<'_> {
         if let Some(noted) = self.noted.as_mut().filter(|noted| noted.len() < MOST_NOTED) {
             noted.push(shown(&statement));
         }
-        Ok(statement)
+        let id = format!("{}{}", self.reader.ids, Uuid::new_v4().simple());
+        self.known_rows_read.begin(id.clone());
+        Ok(statement.with_id(id))
     }
 
     async fn typed_each<T: DeserializeOwned>(&mut self, statement: Statement, mut take: impl FnMut(T)) -> Result<(), QueryError> {
         let statement = self.checked(statement)?;
         let answer = self.within_deadline(self.reader.store.send(statement)).await??;
-        self.rows_read += answer.read_rows;
+        self.add_rows_read(answer.read_rows);
         // Text columns are bytes to the store; a sequence that is not UTF-8 must not cost the whole answer.
         let text = String::from_utf8_lossy(&answer.body);
         for line in text.lines().filter(|line| !line.is_empty()) {

@@ -3,6 +3,7 @@ mod funnel;
 mod fuzz;
 mod identity;
 mod of_people;
+mod progress;
 mod sql;
 
 use std::sync::{Arc, Mutex};

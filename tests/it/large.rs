@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
+use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -249,6 +251,24 @@ async fn a_statement_ends_with_the_last_who_wait_for_it(pulse: &Pulse) {
     }
 }
 
+/// Several at once, so that each of them takes seconds.
+async fn who_waits_for_a_question_is_told_how_many_rows_it_has_read(pulse: &Pulse) {
+    let question =
+        |number: usize| json!({"id": number, "report": "trends", "from": "-10d", "series": [{}], "filters": slow(number)["filters"]});
+    let asked = json!({"queries": (4..8).map(question).collect::<Vec<_>>()}).to_string();
+    let mut request = pulse.http.request(Method::POST, "/v1/query", &pulse.http.read_key, asked);
+    request.headers_mut().insert("prefer", HeaderValue::from_static("progress"));
+    let mut body = pulse.http.client.request(request).await.unwrap().into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let first = first.split(|byte| *byte == b'\n').next().unwrap();
+    let line: Value = serde_json::from_slice(first).unwrap();
+    let read = line["progress"]["rows_read"].as_u64().unwrap_or_else(|| panic!("{line}"));
+    assert!((1..=3 * ROWS).contains(&read), "{line}");
+    assert_eq!(line["id"].as_u64().unwrap(), line["index"].as_u64().unwrap() + 4, "{line}");
+    drop(body);
+    until_ended(pulse).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_read_what_they_need_of_a_large_table_and_no_more() {
     let pulse = Pulse::start().await;
@@ -283,4 +303,5 @@ async fn questions_read_what_they_need_of_a_large_table_and_no_more() {
     one_person_is_found_without_reading_the_others(&pulse).await;
     every_question_reads_what_it_needs(&pulse).await;
     a_statement_ends_with_the_last_who_wait_for_it(&pulse).await;
+    who_waits_for_a_question_is_told_how_many_rows_it_has_read(&pulse).await;
 }

@@ -95,6 +95,7 @@ test("a board is sent by the clock: a report is made from it, changed and delete
   // It has no threshold and nothing that could be tried.
   await expect(page.getByLabel("It is wrong")).toHaveCount(0);
   await expect(tile(page, "trial")).toHaveCount(0);
+  await expect(page.getByRole("group", { name: "When it is sent" }).locator("label.check")).toHaveText(["mon", "tue", "wed", "thu", "fri", "sat", "sun"]);
   await page.getByLabel("sat", { exact: true }).uncheck();
   await page.getByLabel("sun", { exact: true }).uncheck();
   await page.getByLabel("At", { exact: true }).fill("07:30");
@@ -347,6 +348,42 @@ test("what is unusual is shown beside what was expected", async ({ page }) => {
   const seen = values.at(-1).seen[""];
   expect(seen.reason).toContain(`${seen.expected.value}`);
   expect(seen.value).toBeCloseTo((seen.expected.value - seen.expected.expected) / seen.expected.deviation, 6);
+});
+
+test("a rule and a report say by which of their channels nobody is told, because these are gone", async ({ page }) => {
+  const put = (path, body) => api(path, { method: "PUT", body: JSON.stringify(body) });
+  const channel = { kind: "webhook", url: "https://hooks.example/pulse" };
+  const question = { series: [{ event: "page", math: "unique_users" }] };
+  await put("/v1/channels/leaving", channel);
+  await put("/v1/channels/staying", channel);
+  await put("/v1/boards/told", { title: "Told", tiles: [{ title: "Visitors", report: "trends", question: { from: "-6d/d", interval: "day", ...question } }] });
+  await put("/v1/alerts/told", { name: "Told", report: "trends", interval: "day", question, condition: { below: 1 }, channels: ["staying", "leaving"] });
+  await put("/v1/alerts/told-daily", { name: "Daily", report: "board", question: { board: "told" }, interval: "day", report_at: "09:00", channels: ["leaving"] });
+  await open(page, "/alerts");
+  const [rule, report] = [tile(page, "rules").locator('[data-alert="told"]'), tile(page, "reports").locator('[data-alert="told-daily"]')];
+  await expect(rule).toBeVisible();
+  await expect(report).toContainText("to leaving");
+  for (const listed of [rule, report]) await expect(listed.locator("[data-missing]")).toHaveCount(0);
+  await api("/v1/channels/leaving", { method: "DELETE" });
+  await page.reload();
+  const said = "Nobody is told by leaving: there is no such channel.";
+  for (const listed of [rule, report]) await expect(listed.locator("[data-missing]")).toHaveText(said);
+  await fits(page, "rules without a channel");
+  await open(page, "/alerts/told");
+  await expect(page.getByRole("alert")).toHaveText(said);
+  await fits(page, "a rule without a channel");
+  // It is said where it can be mended too, until it is.
+  await page.getByRole("button", { name: "Change", exact: true }).click();
+  const told = page.getByRole("group", { name: "Who is told" });
+  await expect(told.locator("[data-missing]")).toHaveText(said);
+  await told.getByLabel("leaving").click();
+  await expect(told.locator("[data-missing]")).toHaveCount(0);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await expect(page.getByRole("button", { name: "Delete this rule" })).toBeVisible();
+  await expect(page.locator("[data-missing]")).toHaveCount(0);
+  await open(page, "/boards/told");
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await expect(page.getByRole("dialog", { name: "Send this board" }).locator("[data-missing]")).toHaveText(said);
 });
 
 test("rules stand in a list, those that can never match are marked, and channels are added and tried", async ({ page }) => {

@@ -1,6 +1,6 @@
 // What the screen costs a browser: `make bench-screen` prints it; the other runs of these tests leave it out. Nothing here is asserted: what is
 // measured says something beside what stands next to it, of the same run.
-import { ADDRESS, KEY, open, settled, test } from "./screen.mjs";
+import { ADDRESS, answered, KEY, open, settled, test } from "./screen.mjs";
 
 const ROUNDS = 7;
 const SLOW = [1, 4];
@@ -85,7 +85,7 @@ test("bench: 25 lines of 1,000 points, drawn again", async ({ page }) => {
   const line = (number) => ({ name: `line ${number}`, event: null, math: "total", breakdown: `line ${number}`, kind: "value", values: buckets.map((_, index) => Math.round(500 + 400 * Math.sin((index + 40 * number) / 30))), total: 500_000 });
   const result = { buckets, partial: buckets.map(() => false), series: Array.from({ length: 25 }, (_, number) => line(number)) };
   await page.route("**/v1/query", async (route) => {
-    const response = await route.fetch();
+    const response = await answered(route);
     const answers = (await response.text()).trim().split("\n").map((text) => JSON.parse(text));
     await route.fulfill({ response, body: `${answers.map((answer) => JSON.stringify({ ...answer, result })).join("\n")}\n` });
   });

@@ -1,6 +1,6 @@
 // Boards: a chart is kept where it was made, shown beside others in one request, and nobody's change is lost.
 import { createServer } from "node:http";
-import { ADDRESS, ask, expect, KEY, open, own_board, people_behind, settled, STEPS, table, test, tile, unsure, WEEK_BEFORE, written } from "./screen.mjs";
+import { ADDRESS, answered, ask, expect, KEY, open, own_board, people_behind, settled, STEPS, table, test, tile, unsure, WEEK_BEFORE, written } from "./screen.mjs";
 
 const WEEK = { from: "-6d/d", to: "now", timezone: "UTC" };
 
@@ -76,7 +76,7 @@ test("what is left on a board is asked again when it would have been", async ({ 
   const put = await fetch(`${ADDRESS}/v1/boards/fewer`, { method: "PUT", headers: { authorization: `Bearer ${KEY}`, "content-type": "application/json" }, body });
   expect(put.status).toBe(200);
   await page.route("**/v1/query", async (route) => {
-    const response = await route.fetch();
+    const response = await answered(route);
     const soon = (line) => {
       const answer = JSON.parse(line);
       answer.meta.refresh_after_ms = 1_000;

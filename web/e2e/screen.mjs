@@ -143,6 +143,13 @@ export async function ask(report, body, key = KEY) {
   return answer.result;
 }
 
+/** The answers to what a page asks, all of them at once: without the lines between them that say how far a question is on a machine that is slow. */
+export function answered(route) {
+  const { prefer, ...headers } = route.request().headers();
+  expect(prefer).toBe("progress");
+  return route.fetch({ headers });
+}
+
 export function tile(page, id) {
   return page.locator(`[data-tile="${id}"]`);
 }

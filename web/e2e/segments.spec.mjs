@@ -67,7 +67,7 @@ test("filters are saved as a segment, used as one filter, shared with a board, c
   await expect(segments.locator('[data-segment="from-britain"]')).toHaveCount(0);
 });
 
-test("goals are chosen events with their people and their share of all, kept for the next time", async ({ page }) => {
+test("goals are chosen events with their people and their share of all, in the address and kept for the next time", async ({ page, browser }) => {
   await open(page, "/");
   await tile(page, "goals").getByLabel("A goal").fill("order");
   await tile(page, "goals").getByLabel("A goal").press("Enter");
@@ -77,10 +77,33 @@ test("goals are chosen events with their people and their share of all, kept for
   expect(Number(await goal.locator("[data-share]").getAttribute("data-share"))).toBeCloseTo(series[1].total / series[0].total);
   await goal.locator("[data-value]").click();
   await expect(page.locator("[data-total]")).toHaveAttribute("data-total", String(series[1].total));
-  await open(page, "/");
+  // The address has them also where only the browser knew them: it shows the same to somebody else. They are asked for once.
+  await page.goto("/health");
+  await settled(page);
+  const asked = [];
+  page.on("request", (request) => request.url().endsWith("/v1/query") && asked.push(request.postDataJSON().queries.map(({ id }) => id)));
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Overview" }).click();
   await expect(goal.locator("[data-value]")).toHaveAttribute("data-value", String(series[1].total));
+  await expect(page).toHaveURL(/\/\?goal=order$/);
+  await settled(page);
+  expect(asked.filter((ids) => ids.includes("goals"))).toHaveLength(1);
+  const other = await browser.newContext();
+  const theirs = await other.newPage();
+  const { pathname, search } = new URL(page.url());
+  await open(theirs, pathname + search);
+  await expect(tile(theirs, "goals").locator('[data-goal="order"] [data-value]')).toHaveAttribute("data-value", String(series[1].total));
+  await other.close();
+  await page.goBack();
+  await expect(page.getByRole("heading", { name: "Health", level: 1 })).toBeVisible();
+  // What an address says comes before what is kept, and is not kept: also that there are none.
+  for (const [path, shown] of [["/?goal=page", ["page"]], ["/?goal=", []], ["/", ["order"]]]) {
+    await open(page, path);
+    await expect(tile(page, "goals").getByLabel("A goal"), path).toBeVisible();
+    expect(await tile(page, "goals").locator("[data-goal]").evaluateAll((all) => all.map((one) => one.dataset.goal)), path).toEqual(shown);
+  }
   await goal.getByRole("button", { name: "Take the goal order away" }).click();
   await expect(goal).toHaveCount(0);
+  await expect(page).toHaveURL(/\/\?goal=$/);
 });
 
 test("a session is a timeline of its own", async ({ page }) => {

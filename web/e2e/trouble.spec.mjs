@@ -1,5 +1,5 @@
 // When something is wrong: strings that want to be more than text, a server that is away, slow, or refuses.
-import { ask, EMPTY_KEY, EMPTY_WRITE_KEY, expect, fits, LATE_KEY, LATE_WRITE_KEY, open, settled, test, tile } from "./screen.mjs";
+import { answered, ask, EMPTY_KEY, EMPTY_WRITE_KEY, expect, fits, LATE_KEY, LATE_WRITE_KEY, open, settled, test, tile } from "./screen.mjs";
 import { HOSTILE, send } from "./seed.mjs";
 
 test("what events carry reaches the page as text alone", async ({ page }) => {
@@ -38,7 +38,7 @@ test("a server that is away leaves what was known, says so, and is asked again",
 test("a tile that fails costs itself, and what is stale or late says so", async ({ page }) => {
   let round = 0;
   await page.route("**/v1/query", async (route) => {
-    const response = await route.fetch();
+    const response = await answered(route);
     const lines = (await response.text()).trim().split("\n").map((line) => {
       const answer = JSON.parse(line);
       if (answer.id === "places") return JSON.stringify({ index: answer.index, id: answer.id, status: 504, error: { code: "timed_out", message: "the question took longer than 30s" } });
@@ -73,7 +73,7 @@ test("a tile that fails costs itself, and what is stale or late says so", async 
 test("a tile whose answer cannot be drawn says so, and is drawn with the next one that can be", async ({ page }) => {
   let has_series = false;
   await page.route("**/v1/query", async (route) => {
-    const response = await route.fetch();
+    const response = await answered(route);
     const { result, meta, ...answer } = JSON.parse(await response.text());
     if (!has_series) delete result.series;
     await route.fulfill({ response, body: `${JSON.stringify({ ...answer, result, meta: { ...meta, refresh_after_ms: 500 } })}\n` });
@@ -109,6 +109,38 @@ test("a question that takes long shows how long, and can be stopped", async ({ p
   await page.unroute("**/v1/query");
   await tile(page, "trends").getByRole("button", { name: "Ask again" }).click();
   await expect(tile(page, "trends").getByRole("slider")).toBeVisible();
+});
+
+test("a question that takes long says how many rows it has read so far, each its own", async ({ page }) => {
+  // As the server says it of large tables: lines before the answers to the same request.
+  await page.addInitScript(() => {
+    const ask = window.fetch;
+    window.fetch = async (path, init) => {
+      if (path !== "/v1/query" || window.end) return ask(path, init);
+      const { queries } = JSON.parse(init.body);
+      const { readable, writable } = new TransformStream();
+      const to = writable.getWriter();
+      window.say = (id, rows_read) => to.write(new TextEncoder().encode(`${JSON.stringify({ index: queries.findIndex((query) => query.id === id), id, progress: { rows_read } })}\n`));
+      window.end = async () => {
+        to.releaseLock();
+        await (await ask(path, init)).body.pipeTo(writable);
+      };
+      return new Response(readable);
+    };
+  });
+  await page.goto(`/#key=${process.env.READ_KEY}`);
+  const running = (id) => tile(page, id).locator(".running");
+  await expect(running("events")).toContainText(/[2-9] s Stop/);
+  for (const [rows, words] of [[1, "1 row read so far"], [12_345_678, "12,345,678 rows read so far"]]) {
+    await page.evaluate((rows) => window.say("events", rows), rows);
+    await expect(running("events")).toContainText(words);
+  }
+  await expect(running("places")).toContainText(/\d s Stop/);
+  await fits(page, "rows read so far");
+  await page.evaluate(() => window.end());
+  await settled(page);
+  const { series } = await ask("trends", { from: "-6d/d", interval: "day", series: [{ math: "unique_users" }] });
+  await expect(page.locator('[data-measure="visitors"]')).toHaveAttribute("data-value", String(series[0].total));
 });
 
 test("a wrong key is refused, and the right one is taken out of the address", async ({ page }) => {

@@ -93,6 +93,6 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
         "severity": known.rule.body.severity, "judged_through": state.and_then(|state| state.cursor).and_then(|slot| known.rule.next_slot(slot)).map(instant),
         "episode": (episode != 0).then(|| instant(episode)), "firing": alerts().count(),
         "unacknowledged": alerts().filter(|line| !has_seen(line)).count(), "flapping": lines.iter().any(|line| line.is_flapping),
-        "ack": ack, "silence": mute.silence, "rule": known.rule.body,
+        "ack": ack, "silence": mute.silence, "missing_channels": catalogue.missing_channels(known), "rule": known.rule.body,
     })
 }

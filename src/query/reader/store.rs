@@ -3,42 +3,52 @@
 //! Owns the translation both ways. An error of ClickHouse becomes one for people; its own words go to the log alone, because they
 //! may name hosts and SQL.
 
-use super::{Answer, Run, TakePiece};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Client, ErrorClass, Format, Statement};
+use super::{Answer, Run, RunningStatement, TakePiece};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Client, ErrorClass, Format, Statement, Whole};
 use crate::metrics::Counter;
 use crate::query::error::QueryError;
 
 /// Runs statements as the reader of a store. Cheap to clone.
 #[derive(Clone)]
-pub struct StoreReader(Client);
+pub struct StoreReader {
+    reader: Client,
+    /// Who may see what runs, which the reader may not.
+    writer: Client,
+}
 
 impl StoreReader {
     /// Reads the tables of `store`.
     pub fn new(store: &ClickHouse) -> Self {
-        Self(store.reader.clone())
+        Self { reader: store.reader.clone(), writer: store.writer.clone() }
     }
 }
 
 impl Run for StoreReader {
     async fn run(&self, statement: Statement) -> Result<Answer, QueryError> {
         Counter::Statements.add(1);
-        let answer = self.0.query(&statement, Format::Json).await.map_err(|problem| refused(&problem))?;
+        let answer = self.reader.query(&statement, Format::Json).await.map_err(|problem| refused(&problem))?;
         Counter::StatementRowsRead.add(answer.read_rows);
         Ok(answer)
     }
 
     async fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> Result<u64, QueryError> {
         Counter::Statements.add(1);
-        let rows = self.0.stream(&statement, take).await.map_err(|problem| refused(&problem))?;
+        let rows = self.reader.stream(&statement, take).await.map_err(|problem| refused(&problem))?;
         Counter::StatementRowsRead.add(rows);
         Ok(rows)
     }
 
     async fn file(&self, statement: Statement, format: &'static str) -> Result<Answer, QueryError> {
         Counter::Statements.add(1);
-        let answer = self.0.query(&statement, Format::File(format)).await.map_err(|problem| refused(&problem))?;
+        let answer = self.reader.query(&statement, Format::File(format)).await.map_err(|problem| refused(&problem))?;
         Counter::StatementRowsRead.add(answer.read_rows);
         Ok(answer)
+    }
+
+    async fn running(&self, ids: String) -> Result<Vec<RunningStatement>, QueryError> {
+        let to = Statement::of("SELECT query_id, read_rows FROM system.processes WHERE startsWith(query_id, ").string(&ids).sql(")");
+        let running = self.writer.rows::<(String, Whole<u64>)>(&to).await.map_err(|problem| QueryError::of_store(problem.class()))?;
+        Ok(running.into_iter().map(|(id, rows_read)| RunningStatement { id, rows_read: rows_read.0 }).collect())
     }
 }
 

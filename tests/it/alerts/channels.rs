@@ -227,3 +227,25 @@ async fn a_channel_of_a_file_that_answered_410_is_told_again_once_it_takes_a_tes
     world.judged("a").await;
     assert_eq!(world.receiver.wait("/hook", before + 1).await[before].kind(), "firing");
 }
+
+#[tokio::test]
+async fn a_rule_says_which_of_its_channels_are_not_there() {
+    let filed = "[alerts.filed]\nreport = 'lag'\ninterval = 'minute'\ncondition = {above = 60}\nchannels = ['hook', 'hok', 'mine']\n";
+    let world = World::start(filed, &[]).await;
+    let mine = json!({"kind": "webhook", "url": "https://hooks.example.com/x"});
+    let put = async || assert_eq!(ask(world.http(), Method::PUT, "/v1/channels/mine", &mine).await.0, StatusCode::OK);
+    let missing = async |id: &str| {
+        let rule = world.http().get(&format!("/v1/alerts/{id}")).await.1;
+        let all = world.http().get("/v1/alerts").await.1;
+        let listed = all["alerts"].as_array().unwrap().iter().find(|listed| listed["id"] == id).unwrap().clone();
+        assert_eq!(listed["missing_channels"], rule["missing_channels"]);
+        rule["missing_channels"].clone()
+    };
+    put().await;
+    world.put("loud", &many("loud", &["hook", "mine"])).await;
+    assert_eq!((missing("loud").await, missing("filed").await), (json!([]), json!(["hok"])));
+    assert_eq!(ask(world.http(), Method::DELETE, "/v1/channels/mine", &Value::Null).await.0, StatusCode::OK);
+    assert_eq!((missing("loud").await, missing("filed").await), (json!(["mine"]), json!(["hok", "mine"])));
+    put().await;
+    assert_eq!((missing("loud").await, missing("filed").await), (json!([]), json!(["hok"])));
+}

@@ -64,6 +64,8 @@ export interface ListedAlert {
   flapping: boolean;
   ack: Said | null;
   silence: Said | null;
+  /** Those of its channels that are not there. */
+  missing_channels?: string[];
   rule: Rule;
 }
 

@@ -15,6 +15,8 @@ export interface Asked<T = any> {
   error?: ApiError;
   /** When it was asked that is not answered yet; 0 if nothing is. */
   asked_at: number;
+  /** How many rows have been read for that, where it takes long. */
+  rows_read?: number;
   /** Late events since the page was opened. */
   late: number;
 }
@@ -89,7 +91,7 @@ type Open = [id: string, question: Question][];
 
 function send_own(open: Open, signal: AbortSignal): Sent {
   const queries = open.map(([id, { report, body }]) => ({ id, report, ...body }));
-  return { response: request("/v1/query", { method: "POST", body: JSON.stringify({ queries }), signal }), ids: open.map(([id]) => id) };
+  return { response: request("/v1/query", { method: "POST", headers: { prefer: "progress" }, body: JSON.stringify({ queries }), signal }), ids: open.map(([id]) => id) };
 }
 
 /** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
@@ -207,9 +209,14 @@ class Asker implements Board {
     let next_ms = Infinity;
     try {
       for await (const line of lines(await response)) {
-        const { index, status, error, result, meta } = line as any;
+        const { index, progress, status, error, result, meta } = line as any;
         const id = ids[index];
         if (id === undefined || running.signal.aborted) continue;
+        if (progress) {
+          const tile = this.tiles(id);
+          tile.value = { ...tile.peek()!, rows_read: progress.rows_read };
+          continue;
+        }
         ids[index] = undefined;
         if (status === 200) {
           next_ms = Math.min(next_ms, meta.refresh_after_ms);

@@ -7,6 +7,8 @@ export interface components {
             file?: components["schemas"]["OfFile"];
             id: string;
             lines?: Record<string, unknown>[];
+            /** @description Channels of the rule that are not there: nobody is told through them */
+            missing_channels?: string[];
             rule?: components["schemas"]["AlertRule"];
             version?: number | null;
         };

@@ -5,7 +5,7 @@ import { event_names, useOffered } from "../api/catalogue";
 import { session, type ApiError } from "../api/client";
 import { usePolled } from "../api/polled";
 import { moment } from "../time";
-import { report_path } from "../ui/send";
+import { report_path, Untold } from "../ui/send";
 import { is_sure } from "../ui/sure";
 import { here, page_of } from "../url";
 import { Builder } from "./alerts/builder";
@@ -74,6 +74,7 @@ function Listed({ alert, unknown }: { alert: ListedAlert; unknown: string[] }) {
         {silence && silence.until > Date.now() && <>; silent until {moment(silence.until, zone)}</>}
         {file && <>; of <bdi>{file}</bdi></>}
       </span>
+      <Untold by={alert.missing_channels} />
       {unknown.length > 0 && <span class="warn">It can never match: no event is called <bdi>{unknown.join(", ")}</bdi> in the last 30 days.</span>}
     </li>
   );

@@ -1,5 +1,6 @@
-// Goals of the overview: events that somebody chose, with who had them and how many of all visitors that is. The choice stands in the address
-// and, where that says none, is the last one of this browser for the project.
+// Goals of the overview: events that somebody chose, with who had them and how many of all visitors that is. The choice stands in the address;
+// where that says nothing of goals, the last choice of this browser for the project is put there.
+import { useLayoutEffect } from "preact/hooks";
 import type { Known } from "../api/ask";
 import { session } from "../api/client";
 import type { Answer, Chart, Question } from "../api/types";
@@ -53,6 +54,10 @@ interface GoalsProps {
 
 export function Goals({ asked, ...common }: GoalsProps) {
   const names = goals();
+  useLayoutEffect(() => {
+    // In place of the address without them: Back leads to what was before, and the questions stay the same.
+    if (names.length && !here.value.params.has("goal")) change({ goal: names }, true);
+  }, [here.value]);
   const add = names.length < MOST && <EventPicker key={names.join()} label="A goal" placeholder="+ an event" onChange={(name) => name && choose([...names, name])} />;
   if (!names.length) {
     return (

@@ -6,6 +6,8 @@ import { page_of } from "../url";
 import { is_sure } from "./sure";
 
 const DAY_NAMES: Record<string, string> = { mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday" };
+/** The days of the week as rules name them, in order. */
+export const DAYS = Object.keys(DAY_NAMES);
 
 /** A report in the making: of a board, each morning of the project. */
 export function report_of(board: string, title: string): Rule {
@@ -23,6 +25,12 @@ export function report_times({ report_at, interval, timezone = "UTC", active }: 
   const of_day = days.length ? `each ${days.join(", ")}` : "each day";
   const when = { week: "each Monday", month: "on the 1st of each month" }[interval ?? "hour"] ?? of_day;
   return `${when} at ${report_at ?? ""} ${timezone}`;
+}
+
+/** Which channels of a rule are not there, if any: somebody has deleted them, or a file says them no more. */
+export function Untold({ by: missing = [] }: { by: string[] | undefined }) {
+  if (!missing.length) return null;
+  return <span class="warn" data-missing>Nobody is told by <bdi>{missing.join(", ")}</bdi>: there {missing.length > 1 ? "are no such channels" : "is no such channel"}.</span>;
 }
 
 export function SendButton({ board, title }: { board: string; title: string }) {
@@ -51,9 +59,9 @@ function Reports({ board, title, onDone }: { board: string; title: string; onDon
       {problem && <p class="failed" role="alert">{problem}</p>}
       {all?.length === 0 && <p class="nothing">Nobody is sent this board yet.</p>}
       <ul class="people">
-        {all?.map(({ id, name, version, file, rule }) => (
+        {all?.map(({ id, name, version, file, rule, missing_channels }) => (
           <li key={id} data-report={id}>
-            <span><a href={page_of(`/alerts/${encodeURIComponent(id)}`)}><bdi>{name}</bdi></a></span>
+            <span><a href={page_of(`/alerts/${encodeURIComponent(id)}`)}><bdi>{name}</bdi></a> <Untold by={missing_channels} /></span>
             <span>{report_times(rule)}{rule.channels?.length ? <>, to <bdi>{rule.channels.join(", ")}</bdi></> : ", to nobody"}{file && <>; of <bdi>{file}</bdi></>}
               {!file && version && <button type="button" class="quiet" aria-label={`Delete the report ${name}`} onClick={() => is_sure(name) && void forget_rule(id, version).then(load, refused)}>×</button>}</span>
           </li>

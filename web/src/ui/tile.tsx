@@ -85,7 +85,7 @@ export function Tile<T>(props: TileProps<T>) {
       </header>
       {props.tabs}
       {asked?.error && <Failed asked={asked} zone={zone} onAgain={props.onAgain} />}
-      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} onCancel={props.onCancel} />}
+      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} rows={asked?.rows_read} onCancel={props.onCancel} />}
       {answer && (
         // A chart beside which its people are shown looks back, and is the same one.
         <Guard key={JSON.stringify(asked?.question, (name, value) => (name === "as_of" ? undefined : value))}>
@@ -137,8 +137,8 @@ function Failed({ asked, zone, onAgain }: { asked: Asked; zone: string; onAgain(
   );
 }
 
-/** Slow is told from broken: how long it takes already, and how to stop it. */
-function Running({ since, onCancel }: { since: number; onCancel(): void }) {
+/** Slow is told from broken: how long it takes already, how many rows have been read, and how to stop it. */
+function Running({ since, rows, onCancel }: { since: number; rows?: number; onCancel(): void }) {
   const [now, set_now] = useState(Date.now());
   useEffect(() => {
     const timer = setInterval(() => set_now(Date.now()), 500);
@@ -148,7 +148,7 @@ function Running({ since, onCancel }: { since: number; onCancel(): void }) {
   return (
     <div class="running">
       <span class="bar" aria-hidden="true" />
-      {seconds >= 1 && <p>{seconds} s <button type="button" class="quiet" onClick={onCancel}>Stop</button></p>}
+      {seconds >= 1 && <p>{seconds} s{rows && `, ${plural(rows, "row")} read so far`} <button type="button" class="quiet" onClick={onCancel}>Stop</button></p>}
     </div>
   );
 }

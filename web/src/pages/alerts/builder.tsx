@@ -9,6 +9,7 @@ import { bucket_label } from "../../time";
 import { Choice, EventPicker } from "../../ui/picker";
 import { OF_PULSE } from "../../ui/bell";
 import { SaveButtons } from "../../ui/save";
+import { Untold } from "../../ui/send";
 import { change, go, here, page_of } from "../../url";
 import { drafted, line_name, reduced, rule_words, suggested, unit_of } from "./words";
 import { Days, has_own_hours, OfBoard, ReportTimes } from "./report";
@@ -177,6 +178,7 @@ function Told({ rule, is_new, write }: PartProps & { is_new: boolean }) {
     <div class="step" role="group" aria-label="Who is told">
       <span class="word">Tell</span>
       {all.map((id) => <label class="check" key={id}><input type="checkbox" checked={chosen.includes(id)} onChange={() => turn(id)} /> <bdi>{id}</bdi></label>)}
+      {known && <Untold by={chosen.filter((id) => !known.channels.some((channel) => channel.id === id))} />}
       {known && all.length > 0 && !chosen.length && <span class="warn" role="status">Nobody is told: choose a channel.</span>}
       {known && !all.length && <span class="note">{rule.report_at ? <>No channel yet: nobody is told. <a href={page_of("/alerts")}>Add one</a> first.</> : "No channel yet: it shows on this page only."}</span>}
       {!rule.report_at && <label class="choice"><span>What to do then</span><input value={rule.annotations?.description ?? ""} maxLength={500} placeholder="for those who are told" onChange={(event) => write({ annotations: { ...rule.annotations, description: event.currentTarget.value } })} /></label>}

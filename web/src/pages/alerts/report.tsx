@@ -4,7 +4,7 @@ import type { Rule } from "../../api/alerts";
 import { boards, type ListedBoard } from "../../api/boards";
 import type { ApiError } from "../../api/client";
 import { Choice } from "../../ui/picker";
-import { report_times } from "../../ui/send";
+import { DAYS, report_times } from "../../ui/send";
 import { page_of } from "../../url";
 import { ZoneChoice } from "../page";
 
@@ -67,8 +67,6 @@ export function ReportTimes({ rule, write }: PartProps) {
     </div>
   );
 }
-
-const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /** Days of the week that are chosen; none stands for all. */
 export function Days({ days, onChange }: { days: string[]; onChange(days: string[]): void }) {

@@ -10,6 +10,7 @@ import { can_be_drawn, useDraw } from "../../draw/loaded";
 import { plural, shown } from "../../format";
 import { bucket_label, day_of, days_later, intervals_later, LATEST_MS, local_time, moment } from "../../time";
 import { SaveButtons } from "../../ui/save";
+import { Untold } from "../../ui/send";
 import { is_sure } from "../../ui/sure";
 import { Tile, useIsTable } from "../../ui/tile";
 import { change, changed, go, here, page_of } from "../../url";
@@ -75,6 +76,7 @@ export function RulePage({ id }: { id: string }) {
             {rule.report === "board" && <> <a href={page_of(`/boards/${encodeURIComponent(String(rule.question?.board ?? ""))}`)}>Its board</a></>}</p>
           {known.state === "delayed" && <p class="banner" role="alert">It cannot be {rule.report_at ? "sent" : "judged"}: data is missing. Nothing is concluded until it is there.</p>}
           {rule.report_at && !rule.channels?.length && <p class="banner" role="alert">It is sent to nobody: “Change” it and choose a channel.</p>}
+          {known.missing_channels?.length ? <p class="banner" role="alert"><Untold by={known.missing_channels} /></p> : null}
           <Actions alert={known} act={act} />
           <div class="tiles">
             <Past id={id} alert={known} asked={asked} slot={slot} />
