@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Message;
+use super::{Message, Shown};
 use crate::clock;
 use crate::query::ask::filter::of_event::EventFilters;
 use crate::query::ask::filter::parse_all;
@@ -101,8 +101,11 @@ impl Wanted {
     }
 
     fn takes(&self, message: &Message) -> bool {
-        let is_of_type = |event_type: &str| self.types.is_empty() || self.types.contains(event_type);
-        message.event.as_ref().is_none_or(|event| self.events && (self.bots || !event.is_of_bot) && is_of_type(&event.event_type))
+        let is_of_type = |event: &Shown| match self.types.is_empty() {
+            true => !event.is_for_few,
+            false => self.types.contains(&*event.event_type),
+        };
+        message.event.as_ref().is_none_or(|event| self.events && (self.bots || !event.is_of_bot) && is_of_type(event))
     }
 }
 
@@ -154,12 +157,16 @@ mod tests {
 
     use super::*;
     use crate::event::ids::ProjectId;
-    use crate::query::live::{KEPT, Live, MOST_FILTERS, Shown};
+    use crate::query::live::{KEPT, Live, MOST_FILTERS};
 
     const PROJECT: ProjectId = ProjectId(7);
 
     fn say(live: &Live, event_type: Option<&str>, messages: usize) {
-        let event = event_type.map(|event_type| Shown { event_type: event_type.into(), is_of_bot: event_type == "crawl" });
+        let event = event_type.map(|event_type| Shown {
+            event_type: event_type.into(),
+            is_of_bot: event_type == "crawl",
+            is_for_few: event_type == "rare",
+        });
         for number in 0..messages {
             let mut projects = live.projects();
             let channels = projects.get_mut(&PROJECT).unwrap().values_mut();
@@ -254,6 +261,12 @@ mod tests {
         assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [11, 1, 11, 1]);
         say(&live, Some("crawl"), 3);
         assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [0, 0, 0, 0]);
+        say(&live, Some("rare"), 1);
+        assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [0, 0, 0, 0]);
+        let mut rare = stream(&live, "type=rare", None);
+        sent(&mut rare);
+        say(&live, Some("rare"), 1);
+        assert_eq!(sent(&mut rare).len(), 1);
         let mut bots = stream(&live, "include_bots=true&type=crawl", None);
         sent(&mut bots);
         say(&live, Some("crawl"), 3);
