@@ -120,6 +120,13 @@ async fn what_came_before_a_login_belongs_to_the_one_who_logged_in_until_that_is
     assert_eq!((page["events"].as_array().unwrap().len(), rest["events"].as_array().unwrap().len()), (3, 1));
     assert_eq!((&rest["events"][0]["anonymousId"], &rest["next"]), (&json!("a 1"), &Value::Null));
     assert_eq!(pulse.http.get("/v1/people/nobody").await.0, StatusCode::NOT_FOUND);
+    for (path, named) in
+        [("/v1/people/nobody?x=1", "unknown parameter `x`"), ("/v1/people/ada/events?limit=1&limit=2", "`limit` is given twice")]
+    {
+        let (status, refused) = pulse.http.get(path).await;
+        assert_eq!((status, &refused["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_parameter")), "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(named), "{refused}");
+    }
 
     let (status, undone) = rule(&pulse.http, "unmerge", json!({"userId": "ada"})).await;
     assert_eq!((status, undone["changed"].as_array().unwrap().len()), (StatusCode::OK, 1), "{undone}");

@@ -262,7 +262,10 @@ fn lines_without_a_time_are_told() {
     // A table without a time is of the time of the import, and that is told.
     let table = "type,anonymousId,order,total\norder,a,1001,1.5\norder,b,1002,2.5\n";
     assert!(notes(Format::Csv, table).starts_with("2 lines say no time: what is stored of them is"), "{}", notes(Format::Csv, table));
-    assert!(notes(Format::Ndjson, "{\"type\":\"a\"}\n{\"type\":\"b\",\"timestamp\":null}\n").starts_with("2 lines say no time: what is stored of them is"));
+    assert!(
+        notes(Format::Ndjson, "{\"type\":\"a\"}\n{\"type\":\"b\",\"timestamp\":null}\n")
+            .starts_with("2 lines say no time: what is stored of them is")
+    );
     assert_eq!(notes(Format::Ndjson, "{\"type\":\"a\",\"timestamp\":\"2024-03-30T09:30:00Z\"}\n"), "");
 }
 
