@@ -246,16 +246,17 @@ struct CheckedStorage {
 
 /// Brings the schema up to date and looks whether table and log fit together, before anything is written. Errors: a person is needed.
 async fn check_storage<L: Log>(settings: &Settings, log: &L, storage: &Storage) -> Result<CheckedStorage> {
-    let is_complete = schema::is_complete(schema::prepare(settings, &storage.store).await)?;
-    if !settings.roles.contains(&Role::Load) {
-        return Ok(CheckedStorage { is_complete, held: None });
+    let loads = settings.roles.contains(&Role::Load);
+    if let Some(mender) = storage.mender().filter(|_| loads) {
+        schema::prepare_embedded(settings, &storage.store).await?;
+        mender.check_end(log).await.context("looking at the log")?;
+        return Ok(CheckedStorage { is_complete: true, held: mender.mend_quickly(log).await });
     }
-    let Some(mender) = storage.mender() else {
+    let is_complete = schema::is_complete(schema::prepare(settings, &storage.store).await)?;
+    if loads {
         lag::check(log, &storage.store).await.context("looking at the log")?;
-        return Ok(CheckedStorage { is_complete, held: None });
-    };
-    mender.check_end(log).await.context("looking at the log")?;
-    Ok(CheckedStorage { is_complete, held: mender.mend_quickly(log).await })
+    }
+    Ok(CheckedStorage { is_complete, held: None })
 }
 
 /// Makes and checks what the log needs before anything runs on it.

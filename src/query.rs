@@ -48,7 +48,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::ask::fields::check_size;
+pub(crate) use self::ask::fields::{check_once, check_size};
 use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;
@@ -378,7 +378,13 @@ impl Queries {
         match asked {
             AskedPerson::Merge(body) => return people.merge(project, &fields::parse(body)?, now_ms).await,
             AskedPerson::Unmerge(body) => return people.unmerge(project, &fields::parse(body)?, now_ms).await,
-            AskedPerson::Show { .. } | AskedPerson::Events { .. } => {}
+            AskedPerson::Show { query, .. } => {
+                if let Some((key, _)) = url::form_urlencoded::parse(query.as_bytes()).next() {
+                    let message = format!("unknown parameter `{}`: there is none", fields::shortened(&key));
+                    return Err(QueryError::invalid("invalid_parameter", message));
+                }
+            }
+            AskedPerson::Events { .. } => {}
         }
         let mut runner = self.0.reader.begin(project, now_ms).await?;
         runner.look_at(Traffic::All);
@@ -393,7 +399,7 @@ impl Queries {
                 let events = somebody.events(events, &mut runner).await?;
                 Report::answer(&events, &mut runner).await
             }
-            AskedPerson::Show { id } => people.show(id, &mut runner).await,
+            AskedPerson::Show { id, .. } => people.show(id, &mut runner).await,
             AskedPerson::Merge(_) | AskedPerson::Unmerge(_) => Err(QueryError::internal("a ruling is no question")),
         }
     }
@@ -402,8 +408,8 @@ impl Queries {
 /// What is asked of one person, or ruled.
 #[derive(Clone, Copy, Debug)]
 enum AskedPerson<'a> {
-    /// What is known of the one called this.
-    Show { id: &'a str },
+    /// What is known of the one called this; there are no parameters.
+    Show { id: &'a str, query: &'a str },
     /// Their events, newest first; the parameters of the page.
     Events { id: &'a str, query: &'a str },
     /// That two ids are tied.

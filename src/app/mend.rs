@@ -50,8 +50,8 @@ impl Mender {
         Self { store, soundness, restarter, turn: Arc::default() }
     }
 
-    /// Refuses a log that ends before what the table has of it. Of days on which parts lack the projection `places` all rows are read: by it such
-    /// parts have none.
+    /// Refuses a log that ends before what the table has of it; waits until the engine answers. Of days on which parts lack the projection
+    /// `places` all rows are read: by it such parts have none.
     pub(super) async fn check_end<L: Log>(&self, log: &L) -> Result<()> {
         let (server, table) = (self.store.migrator.with_timeout(READ_LIMIT), self.store.table(EVENTS.name()));
         let ask = || async {
@@ -63,7 +63,15 @@ impl Mender {
                 false => Ok(books::held_without_places(&server, &table, &days).await?),
             }
         };
-        let held = self.without_damage(ask).await?;
+        let held = loop {
+            match self.without_damage(ask).await {
+                Err(HoleError::Store(problem)) if !problem.is_answer() => {
+                    tracing::warn!(%problem, "the embedded engine does not answer yet: it is waited for");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answered => break answered?,
+            }
+        };
         Ok(lag::refuse_lost_ends(log, held).await?)
     }
 

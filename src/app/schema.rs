@@ -42,10 +42,30 @@ pub(super) fn sync(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// The same for the embedded engine, which is waited for however busy the machine is: without its tables nobody knows whether the log has
+/// lost its end, and nothing may be written behind that.
+pub(super) async fn prepare_embedded(settings: &Settings, store: &ClickHouse) -> Result<()> {
+    loop {
+        match prepare(settings, store).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(problem) if is_away(&problem) => {
+                tracing::warn!(problem = %format!("{problem:#}"), "the embedded engine does not answer yet: it is waited for");
+            }
+            Err(problem) => return Err(problem),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn is_away(problem: &anyhow::Error) -> bool {
+    problem.downcast_ref::<MigrateError>().is_some_and(MigrateError::is_away)
+}
+
 /// Whether the schema is complete, for an instance that also starts without any server: events are accepted, and wait in the log.
 pub(super) fn is_complete(prepared: Result<bool>) -> Result<bool> {
     match prepared {
-        Err(problem) if problem.downcast_ref::<MigrateError>().is_some_and(MigrateError::is_away) => {
+        Err(problem) if is_away(&problem) => {
             tracing::error!(problem = %format!("{problem:#}"), "no server answers: nothing loads, and no question is answered, until one does");
             Ok(false)
         }

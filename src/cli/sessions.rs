@@ -8,6 +8,7 @@ use super::instance::InstanceArgs;
 use super::replay::{print, rework};
 use crate::auth::keys;
 use crate::event::ids::ProjectId;
+use crate::event::time::CLAMP_FUTURE_MS;
 use crate::load::{RebuildRequest, RebuildSummary};
 use crate::{clock, query};
 
@@ -37,9 +38,9 @@ struct RebuildArgs {
     /// First moment: RFC 3339, a date in UTC, or relative such as -30d
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: String,
-    /// The moment behind the last
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "now")]
-    to: String,
+    /// The moment behind the last; without it there is none, also of events whose clocks are ahead
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
     /// Only this project
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
@@ -51,7 +52,10 @@ struct RebuildArgs {
 pub(super) fn run(args: &SessionsArgs) -> Result<()> {
     super::start_logging("info");
     let SessionsCommand::Rebuild(args) = &args.command;
-    let (from_ms, until_ms) = (instant("from", &args.from)?, instant("to", &args.to)?);
+    let from_ms = instant("from", &args.from)?;
+    // Twice as far as events are taken: the clock of the instance that took them may be ahead as well.
+    let behind_all = || Ok(clock::now_ms() + 2 * CLAMP_FUTURE_MS);
+    let until_ms = args.to.as_ref().map_or_else(behind_all, |to| instant("to", to))?;
     if from_ms >= until_ms {
         bail!("--from must be before --to");
     }

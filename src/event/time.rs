@@ -13,7 +13,7 @@ const DAY_MS: i64 = 86_400_000;
 /// A client clock may be this far ahead before its times are not believed at all.
 const MAX_FUTURE_MS: i64 = 30 * DAY_MS;
 /// And this far before the time of receipt stands in.
-const CLAMP_FUTURE_MS: i64 = DAY_MS;
+pub(crate) const CLAMP_FUTURE_MS: i64 = DAY_MS;
 
 /// Numbers that are read in each unit: 1973 to 2286, and milliseconds from 26 April 1970 on, for they are the unit that clients
 /// are told to use. What lies between (`20260131`, `20260131093000`) is a date that looks like a number.

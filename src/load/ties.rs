@@ -73,6 +73,7 @@ impl Ties {
             to_id: to_id.to_owned(),
             event: Some((event.at_ms, event.event_id)),
             ruling: Ruling::default(),
+            known_ms: None,
         });
     }
 

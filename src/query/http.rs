@@ -18,6 +18,7 @@ use hyper::{Method, Response, StatusCode};
 use matchit::Router;
 use tokio_util::sync::CancellationToken;
 
+use super::ask::fields;
 use super::batch::Batch;
 use super::error::{ErrorClass, QueryError};
 use super::live::{Live, Wanted, messages};
@@ -227,6 +228,10 @@ impl QueryApi {
         if let Err(refused) = accept::check(call.request.headers(), asked.types()) {
             return Ok(refused.into_response(&id));
         }
+        let may_repeat = matches!(asked, Asked::Live).then_some("type");
+        if let Err(refused) = fields::check_once(call.request.uri().query().unwrap_or_default(), may_repeat) {
+            return Ok(ApiError::from(refused).into_response(&id));
+        }
         let answer = match asked {
             Asked::Question => self.question(call, name).await,
             Asked::Explain => self.explain(call, name).await,
@@ -357,10 +362,10 @@ impl QueryApi {
     /// What is known of a person, or their events.
     async fn person(&self, call: &Call, id: &str, asked: Asked) -> Result<Response<Body>, ApiError> {
         let grant = self.asker(call)?;
-        let id = decoded(id);
+        let (id, query) = (decoded(id), call.request.uri().query().unwrap_or_default());
         let asked = match asked {
-            Asked::EventsOfPerson => AskedPerson::Events { id: &id, query: call.request.uri().query().unwrap_or_default() },
-            _ => AskedPerson::Show { id: &id },
+            Asked::EventsOfPerson => AskedPerson::Events { id: &id, query },
+            _ => AskedPerson::Show { id: &id, query },
         };
         Ok(json_pieces(StatusCode::OK, [self.queries.person(grant.project, asked, clock::now_ms()).await?]))
     }

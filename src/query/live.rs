@@ -61,6 +61,8 @@ struct Message {
 struct Shown {
     event_type: Arc<str>,
     is_of_bot: bool,
+    /// Only to those who have asked for its type: enough is shown to the others.
+    is_for_few: bool,
 }
 
 /// What is told of the projects that are watched. Cheap to clone.

@@ -95,9 +95,17 @@ impl RawQuestion {
             return Err(QueryError::of_store(ErrorClass::Damaged));
         }
         Counter::Statements.add(1);
-        let id = sql_views::statement_id(asked.project);
-        let statement = RawStatement { text: &self.sql, id: &id, format: self.output.of_server() };
-        let answer = runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem, &access.database))?;
+        let ask = async |text: &str, format: Output| {
+            let id = sql_views::statement_id(asked.project);
+            let statement = RawStatement { text, id: &id, format: format.of_server() };
+            runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem, &access.database))
+        };
+        // An answer in JSON says its types itself, and Parquet has no states.
+        if matches!(self.output, Output::Csv | Output::Arrow) {
+            let described = ask(&format!("DESCRIBE ({})", self.sql), Output::Json).await?;
+            refuse_states(described_types(&described.body)?)?;
+        }
+        let answer = ask(&self.sql, self.output).await?;
         let body = match self.output {
             Output::Json => {
                 let rest = json!({"computed_at": show_ms(asked.now_ms), "rows_read": answer.read_rows, "query_ms": began.elapsed().as_millis() as u64});
@@ -125,11 +133,36 @@ struct Compact<'a> {
     rows: u64,
 }
 
+impl<'a> Compact<'a> {
+    fn read(text: &'a str) -> Result<Self, QueryError> {
+        serde_json::from_str(text).map_err(|_| unreadable())
+    }
+}
+
+fn unreadable() -> QueryError {
+    QueryError::internal("the answer of the store cannot be read")
+}
+
+/// The types of the columns that `DESCRIBE` names: of each its name comes first, then its type.
+fn described_types(body: &[u8]) -> Result<Vec<String>, QueryError> {
+    let text = String::from_utf8_lossy(body);
+    let columns: Vec<Vec<serde_json::Value>> = serde_json::from_str(Compact::read(&text)?.data.get()).map_err(|_| unreadable())?;
+    Ok(columns.iter().filter_map(|column| column.get(1)?.as_str().map(str::to_owned)).collect())
+}
+
+/// Refuses states of aggregates however a statement came by them: in Arrow they are addresses of the server's memory.
+fn refuse_states(types: impl IntoIterator<Item: AsRef<str>>) -> Result<(), QueryError> {
+    match types.into_iter().any(|of_column| of_column.as_ref().contains("AggregateFunction")) {
+        true => Err(QueryError::forbidden("sql_not_allowed", "states of aggregates are not for statements of questions")),
+        false => Ok(()),
+    }
+}
+
 /// The same as other questions are answered.
 fn written(body: &[u8], mut meta: serde_json::Value) -> Result<Bytes, QueryError> {
-    let unreadable = || QueryError::internal("the answer of the store cannot be read");
     let text = String::from_utf8_lossy(body);
-    let compact: Compact<'_> = serde_json::from_str(&text).map_err(|_| unreadable())?;
+    let compact = Compact::read(&text)?;
+    refuse_states(compact.meta.iter().filter_map(|column| column["type"].as_str()))?;
     meta["rows"] = compact.rows.into();
     let columns = serde_json::Value::from(compact.meta);
     Ok(format!(r#"{{"result":{{"columns":{columns},"rows":{}}},"meta":{meta}}}"#, compact.data.get()).into())
@@ -243,6 +276,19 @@ mod tests {
         });
         assert_eq!(written, expected);
     }
+
+    #[test]
+    fn no_answer_has_states_of_aggregates_in_whatever_type() {
+        for (of_column, is_refused) in
+            [("UInt8", false), ("Array(AggregateFunction(sum, UInt64))", true), ("SimpleAggregateFunction(max, UInt8)", true)]
+        {
+            let body = json!({"meta": [{"name": "AggregateFunction", "type": of_column}], "data": [], "rows": 0}).to_string();
+            assert_eq!(written(body.as_bytes(), json!({})).is_err(), is_refused, "{of_column}");
+            let body = json!({"meta": [], "data": [["AggregateFunction", of_column, ""]], "rows": 1}).to_string();
+            assert_eq!(refuse_states(described_types(body.as_bytes()).unwrap()).is_err(), is_refused, "{of_column}");
+        }
+    }
+
     #[test]
     fn however_deep_values_are_nested_they_are_passed_on() {
         let nested = format!("[{}1{}]", "[".repeat(300), "]".repeat(300));

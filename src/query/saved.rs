@@ -165,6 +165,7 @@ impl SavedThings {
 /// # Errors
 /// 400 `invalid_parameter`.
 pub(crate) fn dry_run(query: &str) -> Result<bool, QueryError> {
+    fields::check_once(query, None)?;
     let mut is_trial = false;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         is_trial = match (&*key, &*value) {

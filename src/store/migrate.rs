@@ -124,7 +124,10 @@ async fn reopen(store: &ClickHouse) -> Result<(), ClickHouseError> {
 async fn presence(store: &ClickHouse) -> (Vec<Runner<'_>>, Vec<MigrateError>) {
     let ask = |node| async move {
         let (runner, statement) = (Runner { store, node }, Statement::of("SELECT 1"));
-        let asked = node.migrator.query(&statement, Format::Json);
+        let asked = async {
+            failpoint::point("migrate.asked");
+            node.migrator.query(&statement, Format::Json).await
+        };
         match tokio::time::timeout(PRESENCE_LIMIT, asked).await {
             Err(_) => Err(runner.refused("presence", ClickHouseError::TimedOut(PRESENCE_LIMIT))),
             Ok(Err(problem)) if !problem.is_answer() => Err(runner.refused("presence", problem)),

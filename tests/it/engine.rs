@@ -47,6 +47,16 @@ async fn nobody_but_pulse_is_let_into_the_engine_and_no_page_of_a_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_waits_for_an_engine_that_does_not_answer_in_time() {
+    // Longer than it is waited for whether the engine is there: as on a busy machine nothing of the schema is made by then.
+    let pulse = Pulse::start_with(&[("FAILPOINTS", "migrate.asked=1*sleep(5000)->off")]).await;
+    assert_eq!(pulse.http.capture(&json!({"type": "first", "anonymousId": "ada"})).await.0, StatusCode::OK);
+    pulse.http.settled().await;
+    assert_eq!(pulse.sql("SELECT count() FROM pulse.events WHERE type = 'first' FORMAT TSV"), "1");
+    assert!(pulse.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_users_of_pulse_can_read_no_file_ask_no_address_and_see_no_other_database() {
     let pulse = Pulse::start().await;
     for name in ["pulse_reader", "pulse_writer", "pulse_migrator"] {

@@ -120,6 +120,13 @@ async fn what_came_before_a_login_belongs_to_the_one_who_logged_in_until_that_is
     assert_eq!((page["events"].as_array().unwrap().len(), rest["events"].as_array().unwrap().len()), (3, 1));
     assert_eq!((&rest["events"][0]["anonymousId"], &rest["next"]), (&json!("a 1"), &Value::Null));
     assert_eq!(pulse.http.get("/v1/people/nobody").await.0, StatusCode::NOT_FOUND);
+    for (path, named) in
+        [("/v1/people/nobody?x=1", "unknown parameter `x`"), ("/v1/people/ada/events?limit=1&limit=2", "`limit` is given twice")]
+    {
+        let (status, refused) = pulse.http.get(path).await;
+        assert_eq!((status, &refused["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_parameter")), "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(named), "{refused}");
+    }
 
     let (status, undone) = rule(&pulse.http, "unmerge", json!({"userId": "ada"})).await;
     assert_eq!((status, undone["changed"].as_array().unwrap().len()), (StatusCode::OK, 1), "{undone}");
@@ -142,6 +149,20 @@ async fn what_came_before_a_login_belongs_to_the_one_who_logged_in_until_that_is
     assert_eq!(people(&pulse.http, false).await, 2);
     assert_eq!(rule(&pulse.http, "merge", json!({"anonymousId": "a 2", "userId": "ada"})).await.0, StatusCode::OK);
     assert_eq!(people(&pulse.http, false).await, 1);
+    // A tie that was made by hand says when, also once it is undone; one of an event says which.
+    for device in ["a 1", "a 2"] {
+        let (status, undone) = rule(&pulse.http, "unmerge", json!({"anonymousId": device})).await;
+        let tie = &undone["changed"][0];
+        assert_eq!(
+            (status, tie["event"].is_null(), tie["merged_at"].is_null()),
+            (StatusCode::OK, device == "a 2", device == "a 1"),
+            "{tie}"
+        );
+        assert!(!tie["undone_at"].is_null(), "{tie}");
+    }
+    let (_, ada) = pulse.http.get("/v1/people/ada").await;
+    let by_hand = ada["ties"].as_array().unwrap().iter().find(|tie| tie["anonymousId"] == "a 2").unwrap();
+    assert!(by_hand["merged_at"].as_str().is_some_and(|made| Some(made) <= by_hand["undone_at"].as_str()), "{ada}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

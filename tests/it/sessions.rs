@@ -288,6 +288,25 @@ async fn what_was_stored_by_other_rules_is_once_rebuilt_as_if_stored_by_those_of
     check(&pulse, (&events, on), now_ms, "after a swap").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_without_an_end_is_of_events_whose_clocks_are_ahead_too() {
+    let mut pulse = Pulse::start().await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let ahead = |minutes: i64| Visit { visitor: "ada".to_owned(), at_ms: now_ms + minutes * 60_000, own: None, campaign: None, user: None };
+    send(&pulse, &[ahead(60), ahead(100), ahead(23 * 60), ahead(23 * 60 + 40)], 0).await;
+    pulse.http.settled().await;
+    let of = |at_ms: i64| jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
+    let ask = json!({"from": of(now_ms - 60_000), "to": of(now_ms + 2 * 86_400_000), "list": true});
+    let sessions = async |pulse: &Pulse| pulse.http.query("sessions", &ask).await.1["result"]["sessions"].as_array().unwrap().len();
+    assert_eq!(sessions(&pulse).await, 4);
+    let longer = vec![("PULSE__PROJECTS__DEFAULT__SESSION_GAP", "1h".to_owned())];
+    pulse.end().await;
+    assert!(rebuild(pulse.data_dir(), longer.clone()) > 0);
+    assert!(pulse.restart_with(&longer).await);
+    assert_eq!(sessions(&pulse).await, 2);
+    assert!(pulse.stop().await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_beside_instances_that_load_leaves_every_session_right() {
     let (off, on) = (Rules::default(), Rules { midnight: true, campaign: true });

@@ -57,6 +57,8 @@ async fn a_statement_reads_the_events_of_its_project_in_every_format() {
     assert_eq!(answer["result"]["rows"], json!([["mine", "pro, \"quoted\"", 20]]));
     assert_eq!((&answer["result"]["columns"][1], &answer["meta"]["rows"]), (&json!({"name": "plan", "type": "String"}), &json!(1)));
     assert_eq!(rows(http, "SELECT 18446744073709551615, nan, NULL, 'ü\\n' -- a comment\n;").await, json!([[u64::MAX, null, null, "ü\n"]]));
+    let structured = "SELECT x.user FROM (SELECT a AS user FROM values('a String, b Int8', ('ada', 1))) AS x";
+    assert_eq!(rows(http, structured).await, json!([["ada"]]));
     let columns = rows(http, "SELECT * FROM events LIMIT 0").await;
     assert_eq!(columns, json!([]));
     let (_, all) = ask(http, "SELECT * FROM events LIMIT 1").await;
@@ -197,6 +199,17 @@ const REFUSED: &[(&str, u16)] = &[
     ("SELECT logTrace('x')", 403),
     ("SELECT sleep(3)", 403),
     ("SELECT @@version", 400),
+    ("SELECT CURRENT_USER", 403),
+    ("SELECT \"user\"", 403),
+    ("SELECT user FROM (SELECT 1 AS other)", 403),
+    ("SELECT session_user, currentUser, current_database, schema", 403),
+    ("SELECT _table, _database FROM events", 403),
+    // States of aggregates, which would be made of bytes or hold addresses.
+    (r"SELECT x[1] AS y FROM values('x Array(Aggregate\x46unction(sum, UInt64))', [])", 403),
+    (r"SELECT x[1] AS y FROM values('x Array(Aggregate\NFunction(sum, UInt64))', [])", 403),
+    ("WITH concat('x Aggregate', 'Function(sum, UInt64)') AS s SELECT * FROM values(s, 1)", 403),
+    (r"SELECT getSubcolumn(1::Dynamic, 'Aggregate\x46unction(sum, UInt64)')", 403),
+    ("SELECT d.\"AggregateFunction(sum, UInt64)\" FROM (SELECT 1::Dynamic AS d)", 403),
     // Settings, formats and other statements.
     ("SELECT 1 SETTINGS readonly = 0", 403),
     ("SELECT 1 SETTINGS max_memory_usage = 0", 403),

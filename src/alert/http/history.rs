@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::Asking;
 use crate::alert::observe::instant;
 use crate::alert::rule::short;
-use crate::query::QueryError;
+use crate::query::{QueryError, check_once};
 use crate::store::tables::alert_states::{self, Newest, Page, Stored, kind};
 
 /// How many rows of each kind are shown where nobody says how many.
@@ -55,6 +55,7 @@ impl Next {
 impl Asking<'_> {
     /// The newest of a rule, as JSON.
     pub(super) async fn history(&self, id: &str, query: &str) -> Result<Vec<u8>, QueryError> {
+        check_once(query, None)?;
         let known = self.known(id).await?.0;
         let (mut limit, mut before) = (SHOWN, i64::MAX / 1_000_000);
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {

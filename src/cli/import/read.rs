@@ -140,7 +140,7 @@ pub(super) struct Findings {
     joined: Option<Joined>,
     /// By how many quarters of an hour events happened after they were received.
     ahead: BTreeMap<i64, u64>,
-    /// Events that do not say when they happened.
+    /// Lines that do not say when they happened. Which of them are events pulse says, and of a batch not line by line.
     without_time: u64,
     /// What is known of tables.
     survey: Survey,
@@ -155,7 +155,7 @@ impl Findings {
         let mut notes = Vec::new();
         if *without_time > 0 {
             notes.push(format!(
-                "{without_time} events say no time and are of the time of this import; imported again after 30 days they are stored again"
+                "{without_time} lines say no time: what is stored of them is of the time of this import, and stored again if imported again after 30 days"
             ));
         }
         if *zones_assumed > 0 {

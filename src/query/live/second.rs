@@ -17,7 +17,8 @@ use crate::query::reader::number;
 const MOST_TYPES: usize = 200;
 /// Types that are shown, the most frequent.
 const SHOWN_TYPES: usize = 20;
-/// Events that are shown, of a type and in all; those of bots, who are in nobody's way, are as many as those of a type.
+/// Events that are shown, of a type and in all; those of bots, who are in nobody's way, are as many as those of a type. The first of each
+/// type that is told apart is shown however many there are, to those who have asked for the type.
 const SHOWN_OF_TYPE: u64 = 5;
 const SHOWN: u64 = 50;
 /// Persons that are told apart.
@@ -71,25 +72,26 @@ impl Second {
             }
             self.count_type(event_type)
         };
-        if of_type > SHOWN_OF_TYPE || !is_of_bot && self.shown >= SHOWN {
+        let is_for_few = !is_of_bot && self.shown >= SHOWN;
+        if of_type > SHOWN_OF_TYPE || is_for_few && of_type > 1 {
             return None;
         }
-        self.shown += u64::from(!is_of_bot);
-        Some((Shown { event_type, is_of_bot }, show(header, fields, is_late).to_string()))
+        self.shown += u64::from(!is_of_bot && !is_for_few);
+        Some((Shown { event_type, is_of_bot, is_for_few }, show(header, fields, is_late).to_string()))
     }
 
-    /// How many of the type there are now.
+    /// How many of the type there are now; of one that is not told apart as many as are never shown.
     fn count_type(&mut self, event_type: &str) -> (Arc<str>, u64) {
         if let Some((known, of_type)) = self.types.get_key_value(event_type).map(|(known, of_type)| (Arc::clone(known), of_type + 1)) {
             self.types.insert(Arc::clone(&known), of_type);
             return (known, of_type);
         }
         let known: Arc<str> = event_type.into();
-        if self.types.len() < MOST_TYPES {
-            self.types.insert(Arc::clone(&known), 1);
-        } else {
+        if self.types.len() >= MOST_TYPES {
             self.other_types += 1;
+            return (known, u64::MAX);
         }
+        self.types.insert(Arc::clone(&known), 1);
         (known, 1)
     }
 
@@ -166,8 +168,13 @@ mod tests {
     use crate::event::packed::{EventView, EventWriter};
     use crate::outcome::{DeadReason, Defect};
 
-    /// Counts an event of this type, person and delay; whether it is shown.
+    /// Counts an event of this type, person and delay; whether it is shown to all.
     fn event(second: &mut Second, event_type: &str, person: u64, late_ms: i64, bot: &str) -> bool {
+        shown(second, event_type, person, late_ms, bot).is_some_and(|shown| !shown.is_for_few)
+    }
+
+    /// Counts it; how it is shown.
+    fn shown(second: &mut Second, event_type: &str, person: u64, late_ms: i64, bot: &str) -> Option<Shown> {
         let mut bytes = Vec::new();
         let mut writer = EventWriter::begin(&mut bytes);
         writer.field(Field::Type, event_type.as_bytes());
@@ -184,15 +191,13 @@ mod tests {
             ..EventHeader::default()
         });
         let view = EventView::take(&mut bytes.as_slice()).unwrap();
-        let shown = second.event(&view.header, &Fields::of(&view).unwrap());
-        if let Some((Shown { event_type: of_type, is_of_bot }, shown)) = &shown {
-            let shown: Value = serde_json::from_str(shown).unwrap();
-            assert_eq!((&**of_type, &shown["type"], shown["late"] == true), (event_type, &json!(event_type), late_ms > LATE_MS));
-            assert_eq!(*is_of_bot, !bot.is_empty());
-            assert_eq!(shown["properties"]["plan"].as_str().unwrap().len(), 200);
-            assert_eq!((shown["properties"]["large"].as_str().unwrap().len(), &shown["properties"]["small"]), (200, &json!([1])));
-        }
-        shown.is_some()
+        let (shown, text) = second.event(&view.header, &Fields::of(&view).unwrap())?;
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&*shown.event_type, &told["type"], told["late"] == true), (event_type, &json!(event_type), late_ms > LATE_MS));
+        assert_eq!(shown.is_of_bot, !bot.is_empty());
+        assert_eq!(told["properties"]["plan"].as_str().unwrap().len(), 200);
+        assert_eq!((told["properties"]["large"].as_str().unwrap().len(), &told["properties"]["small"]), (200, &json!([1])));
+        Some(shown)
     }
 
     #[test]
@@ -217,6 +222,21 @@ mod tests {
         let bots = (0..1_000).filter(|number| event(&mut second, &format!("type {number}"), 1, 0, "crawler")).count();
         let people = (0..1_000).filter(|number| event(&mut second, &format!("type {number}"), 1, 0, "")).count();
         assert_eq!((bots as u64, people as u64), (SHOWN_OF_TYPE, SHOWN));
+    }
+
+    #[test]
+    fn who_asks_for_a_rare_type_sees_it_however_many_others_are_busy() {
+        let mut second = Second::default();
+        let busy = (0..140).filter(|number| event(&mut second, &format!("type {}", number % 14), 1, 0, "")).count();
+        assert_eq!(busy as u64, SHOWN);
+        let rare = shown(&mut second, "rare", 1, 0, "");
+        assert!(rare.is_some_and(|rare| rare.is_for_few), "the first one");
+        assert!(shown(&mut second, "rare", 1, 0, "").is_none(), "no more of it: there are many already");
+        second.end(0);
+        assert!(event(&mut second, "rare", 1, 0, ""));
+        // Types that nobody told apart are as many as a client likes.
+        let made_up = (0..1_000).filter(|number| shown(&mut second, &format!("type {number}"), 1, 0, "").is_some()).count();
+        assert_eq!(made_up, MOST_TYPES - 1);
     }
 
     #[test]

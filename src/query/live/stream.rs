@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Message;
+use super::{Message, Shown};
 use crate::clock;
+use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::of_event::EventFilters;
 use crate::query::ask::filter::parse_all;
 use crate::query::ask::{CanonicalForm, Context, Fields};
@@ -66,10 +67,10 @@ impl Wanted {
             match (&*key, &*value) {
                 ("events", "true") => wanted.events = true,
                 ("events", "false") => wanted.events = false,
-                ("events", _) => return Err(QueryError::invalid("invalid_live", "`events` must be `true` or `false`")),
+                ("events", _) => return Err(QueryError::invalid("invalid_live", no_flag(&key, &value))),
                 ("include_bots", "true") => wanted.bots = true,
                 ("include_bots", "false") => wanted.bots = false,
-                ("include_bots", _) => return Err(QueryError::invalid("invalid_include_bots", "`include_bots` must be `true` or `false`")),
+                ("include_bots", _) => return Err(QueryError::invalid("invalid_include_bots", no_flag(&key, &value))),
                 ("filters", filters) => wanted.filter(filters)?,
                 ("type", "") => return Err(QueryError::invalid("invalid_live", "`type` is the name of an event")),
                 ("type", name) => drop(wanted.types.insert(name.to_owned())),
@@ -90,8 +91,9 @@ impl Wanted {
     fn filter(&mut self, written: &str) -> Result<(), QueryError> {
         let refused = |_| QueryError::invalid("invalid_filter", "`filters` is a list of filters as JSON");
         let body = json!({"filters": serde_json::from_str::<Value>(written).map_err(refused)?});
-        let filters = parse_all(Fields::open(&body, &["filters"])?, &Context::new(clock::now_ms()))?;
-        self.filters = Arc::new(EventFilters::of(&filters)?);
+        let context = Context::new(clock::now_ms());
+        let filters = parse_all(Fields::open(&body, &["filters"])?, &context)?;
+        self.filters = Arc::new(EventFilters::of(&filters).map_err(|problem| placed(problem, &body, &context))?);
         if !filters.is_empty() {
             let mut form = CanonicalForm::of("", "live");
             form.set("filters", &filters);
@@ -101,8 +103,32 @@ impl Wanted {
     }
 
     fn takes(&self, message: &Message) -> bool {
-        let is_of_type = |event_type: &str| self.types.is_empty() || self.types.contains(event_type);
-        message.event.as_ref().is_none_or(|event| self.events && (self.bots || !event.is_of_bot) && is_of_type(&event.event_type))
+        let is_of_type = |event: &Shown| match self.types.is_empty() {
+            true => !event.is_for_few,
+            false => self.types.contains(&*event.event_type),
+        };
+        message.event.as_ref().is_none_or(|event| self.events && (self.bots || !event.is_of_bot) && is_of_type(event))
+    }
+}
+
+fn no_flag(key: &str, value: &str) -> String {
+    format!("`{key}` is `{}`: it must be `true` or `false`", shortened(value))
+}
+
+/// What an event alone does not tell, with the first of the filters of `body` that asks for it.
+fn placed(problem: QueryError, body: &Value, context: &Context) -> QueryError {
+    let is_untold = |filter: &Value| {
+        let alone = json!({"filters": [filter]});
+        let parsed = Fields::open(&alone, &["filters"]).and_then(|fields| parse_all(fields, context));
+        parsed.and_then(|filters| EventFilters::of(&filters)).is_err()
+    };
+    let asks = body["filters"].as_array().into_iter().flatten().enumerate().find(|(_, filter)| is_untold(filter));
+    match asks {
+        Some((number, filter)) => match filter["field"].as_str() {
+            Some(field) => problem.within(&format!("filters[{number}].field `{}`", shortened(field))),
+            None => problem.within(&format!("filters[{number}]")),
+        },
+        None => problem,
     }
 }
 
@@ -154,12 +180,16 @@ mod tests {
 
     use super::*;
     use crate::event::ids::ProjectId;
-    use crate::query::live::{KEPT, Live, MOST_FILTERS, Shown};
+    use crate::query::live::{KEPT, Live, MOST_FILTERS};
 
     const PROJECT: ProjectId = ProjectId(7);
 
     fn say(live: &Live, event_type: Option<&str>, messages: usize) {
-        let event = event_type.map(|event_type| Shown { event_type: event_type.into(), is_of_bot: event_type == "crawl" });
+        let event = event_type.map(|event_type| Shown {
+            event_type: event_type.into(),
+            is_of_bot: event_type == "crawl",
+            is_for_few: event_type == "rare",
+        });
         for number in 0..messages {
             let mut projects = live.projects();
             let channels = projects.get_mut(&PROJECT).unwrap().values_mut();
@@ -254,12 +284,29 @@ mod tests {
         assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [11, 1, 11, 1]);
         say(&live, Some("crawl"), 3);
         assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [0, 0, 0, 0]);
+        say(&live, Some("rare"), 1);
+        assert_eq!(streams.each_mut().map(|stream| sent(stream).len()), [0, 0, 0, 0]);
+        let mut rare = stream(&live, "type=rare", None);
+        sent(&mut rare);
+        say(&live, Some("rare"), 1);
+        assert_eq!(sent(&mut rare).len(), 1);
         let mut bots = stream(&live, "include_bots=true&type=crawl", None);
         sent(&mut bots);
         say(&live, Some("crawl"), 3);
         assert_eq!(sent(&mut bots).len(), 3);
         for parameters in ["events=1", "type=", "else=1", "include_bots=yes", "filters=x", "filters={}", "filters=[{}]"] {
             assert!(Wanted::parse(parameters).is_err(), "{parameters}");
+        }
+        let filters =
+            |filters: Value| url::form_urlencoded::Serializer::new(String::new()).append_pair("filters", &filters.to_string()).finish();
+        let country = json!({"field": "country", "value": "DE"});
+        for (parameters, named) in [
+            ("events=1".to_owned(), "`events` is `1`"),
+            (filters(json!([country, {"field": "session.pages", "op": "gte", "value": 2}])), "filters[1].field `session.pages`: "),
+            (filters(json!([{"any": [country, {"field": "person.plan", "value": "pro"}]}])), "filters[0]: "),
+        ] {
+            let refused = Wanted::parse(&parameters).unwrap_err().to_string();
+            assert!(refused.contains(named), "{refused}");
         }
     }
 }

@@ -170,9 +170,9 @@ impl People {
             return changed(&[]);
         }
         let before = known.as_ref().map(|tie| tie.ruling).unwrap_or_default();
-        let event = known.and_then(|tie| tie.event);
+        let (event, known_ms) = known.map_or((None, None), |tie| (tie.event, tie.known_ms));
         let ruling = Ruling::after(before, now_ms, false);
-        self.rule(project, vec![Tie { project, pair, from_id: from.to_owned(), to_id: user.to_owned(), event, ruling }]).await
+        self.rule(project, vec![Tie { project, pair, from_id: from.to_owned(), to_id: user.to_owned(), event, ruling, known_ms }]).await
     }
 
     /// Undoes the ties of a `userId`, an `anonymousId` or a `previousId`, or the one of two, at `now_ms`. Answers what changed.
@@ -248,12 +248,14 @@ fn changed(ties: &[Tie]) -> Result<Vec<u8>, QueryError> {
     to_json(&json!({"changed": ties.iter().map(shown_tie).collect::<Vec<_>>()}))
 }
 
-/// A tie: its ids, the event that made it first, and what was ruled of it last.
+/// A tie: its ids, the event that made it first or when it was made by hand, and what was ruled of it last.
 fn shown_tie(tie: &Tie) -> Value {
     let from = if tie.pair.kind == TieKind::Device { "anonymousId" } else { "previousId" };
     let event = tie.event.map(|(at_ms, id)| json!({"eventId": uuid::Uuid::from_bytes(id).to_string(), "timestamp": show_ms(at_ms)}));
-    let ruled = |is_undone| tie.ruling.at_ms().filter(|_| tie.ruling.is_undone() == is_undone).map(show_ms);
-    json!({from: tie.from_id, "userId": tie.to_id, "event": event, "merged_at": ruled(false), "undone_at": ruled(true)})
+    let ruled = |is_undone| tie.ruling.at_ms().filter(|_| tie.ruling.is_undone() == is_undone);
+    // What no event has made was made by hand. Where that is undone the ruling says so alone, and when it was written first is left.
+    let merged = ruled(false).or(tie.known_ms.filter(|_| tie.event.is_none()));
+    json!({from: tie.from_id, "userId": tie.to_id, "event": event, "merged_at": merged.map(show_ms), "undone_at": ruled(true).map(show_ms)})
 }
 
 /// The ids of somebody whose texts are known, and what they are.

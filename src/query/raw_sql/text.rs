@@ -3,174 +3,23 @@
 //! Which rows a statement can read is no matter of its text: its user has no right but to read the views, and each view shows the project
 //! of the question alone. Here is refused what no right of a user covers: a setting of a subquery, which the server takes whatever the
 //! profile says; functions that say something of the server or read its files, which the embedded one lets everybody do; and functions of
-//! which one call takes hours. So only functions of a list may be called ([`FUNCTIONS`]), and nothing that the tokens of this file and
+//! which one call takes hours. So only functions of a list may be called (`names`), and nothing that the tokens of this file and
 //! those of the server could differ in is let through: what is sent is written anew from the tokens, without comments.
 
+mod names;
+
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::sync::LazyLock;
+
+use self::names::{
+    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, Place, REFUSED, WITHHELD,
+    WITHHELD_AS,
+};
 
 use crate::query::ask::fields::shortened;
 use crate::query::error::QueryError;
 
 /// Longest statement, bytes.
 const MAX_BYTES: usize = 100_000;
-
-/// Functions that may be called, in lower case: of those of release 26.7 that compute a value from their arguments, and the aggregates.
-static FUNCTIONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("functions.txt").lines().collect());
-
-/// Words in front of a parenthesis that call nothing: of the language, and of types.
-const NO_CALLS: &[&str] = &[
-    "all",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "between",
-    "bool",
-    "by",
-    "case",
-    "columns",
-    "cross",
-    "cube",
-    "date",
-    "date32",
-    "datetime",
-    "datetime64",
-    "decimal",
-    "decimal128",
-    "decimal256",
-    "decimal32",
-    "decimal64",
-    "desc",
-    "distinct",
-    "div",
-    "dynamic",
-    "else",
-    "enum",
-    "enum16",
-    "enum8",
-    "except",
-    "exists",
-    "filter",
-    "fixedstring",
-    "from",
-    "full",
-    "global",
-    "group",
-    "having",
-    "ilike",
-    "in",
-    "inner",
-    "intersect",
-    "interval",
-    "join",
-    "json",
-    "left",
-    "like",
-    "limit",
-    "lowcardinality",
-    "map",
-    "materialized",
-    "mod",
-    "not",
-    "nullable",
-    "numeric",
-    "offset",
-    "on",
-    "or",
-    "order",
-    "over",
-    "prewhere",
-    "qualify",
-    "replace",
-    "right",
-    "rollup",
-    "select",
-    "sets",
-    "string",
-    "then",
-    "tuple",
-    "union",
-    "using",
-    "variant",
-    "when",
-    "where",
-    "with",
-    "xor",
-];
-
-/// What may stand behind the name of an aggregate, in lower case. None that makes a state, for a file of Arrow would hold where it is in
-/// memory, and none that takes one; nor does any function of the list.
-const COMBINATORS: [&str; 11] =
-    ["if", "array", "map", "distinct", "ordefault", "ornull", "foreach", "resample", "argmin", "argmax", "null"];
-
-/// Words of the language that a question has no use for.
-const REFUSED: &[&str] = &["apply", "describe", "explain", "infile", "into", "outfile", "parallel", "settings", "show", "truncate"];
-
-/// Functions whose very name is refused, for a function that takes another one takes it by its name; and so what begins with [`WITHHELD_AS`].
-const WITHHELD: &[&str] = &[
-    "addresstoline",
-    "addresstolinewithinlines",
-    "addresstosymbol",
-    "catboostevaluate",
-    "decrypt",
-    "demangle",
-    "encrypt",
-    "errorcodetoname",
-    "evalmlmethod",
-    "file",
-    "fuzzquery",
-    "hascolumnintable",
-    "hmac",
-    "initializeaggregation",
-    "logtrace",
-    "sleep",
-    "sleepeachrow",
-    "showcertificate",
-    "structuretocapnprotoschema",
-    "structuretoprotobufschema",
-    "trydecrypt",
-    "normalizequery",
-    "obfuscatequery",
-    "globalvariable",
-    "getmacro",
-];
-/// Beginnings of names of functions.
-const WITHHELD_AS: &[&str] = &[
-    "__",
-    "aes_",
-    "aiclassify",
-    "aiembed",
-    "aiextract",
-    "aigenerate",
-    "aitranslate",
-    "dictget",
-    "dicthas",
-    "dictis",
-    "filesystem",
-    "formatquery",
-    "getclient",
-    "getmergetree",
-    "getserver",
-    "getsetting",
-    "joinget",
-    "mergetree",
-    "regionto",
-];
-
-/// The type of states of aggregates: one that is made of bytes makes the server read whatever they say.
-const OF_STATES: &str = "aggregatefunction";
-
-/// Functions whose second argument may name a type in a text.
-const TO_A_TYPE: [&str; 6] = ["cast", "accuratecast", "accuratecastornull", "accuratecastordefault", "dynamicelement", "variantelement"];
-
-/// Functions whose first argument names an aggregate in a text.
-const OF_AN_AGGREGATE: [&str; 2] = ["arrayreduce", "arrayreduceinranges"];
-
-/// Databases of the server itself.
-const OF_SERVER: [&str; 2] = ["system", "information_schema"];
 
 /// A part of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +56,7 @@ pub(super) fn checked(sql: &str) -> Result<String, QueryError> {
     if !matches!(begins, Some(Token::Word(word)) if word.eq_ignore_ascii_case("select") || word.eq_ignore_ascii_case("with")) {
         return Err(not_allowed("a statement begins with SELECT or WITH"));
     }
+    check_types(&spoken)?;
     for (at, token) in spoken.iter().enumerate() {
         let is_called = spoken.get(at + 1) == Some(&&Token::Sign('('));
         let is_database = spoken.get(at + 1) == Some(&&Token::Sign('.'));
@@ -215,17 +65,18 @@ pub(super) fn checked(sql: &str) -> Result<String, QueryError> {
             Token::Word(word) | Token::Quoted(word, _) if is_database && OF_SERVER.contains(&word.to_lowercase().as_str()) => {
                 return Err(not_allowed(&format!("`{}` is not for statements of questions", shortened(word))));
             }
-            Token::Word(word) | Token::Quoted(word, _) if is_called && TO_A_TYPE.contains(&word.to_lowercase().as_str()) => {
-                check_type(spoken.get(at + 2..).unwrap_or_default())?;
-                check_word(word, is_called, matches!(token, Token::Quoted(..)))?;
-            }
             Token::Word(word) | Token::Quoted(word, _) if is_called && OF_AN_AGGREGATE.contains(&word.to_lowercase().as_str()) => {
                 check_aggregate(spoken.get(at + 2..).unwrap_or_default())?;
+            }
+            Token::Word(word) | Token::Quoted(word, _) if says_of_server(word) && !is_called && !is_name(&spoken[..at]) => {
+                let message =
+                    format!("`{}` says something of the server: a column of that name needs its table before it", shortened(word));
+                return Err(not_allowed(&message));
             }
             Token::Word(word) => check_word(word, is_called, false)?,
             Token::Quoted(word, _) => check_word(word, is_called, true)?,
             // A type may stand in a text: `CAST(x, 'AggregateFunction(…)')`.
-            Token::Text(text) if text.to_lowercase().contains(OF_STATES) => {
+            Token::Text(text) if unescaped(text).to_lowercase().contains(OF_STATES) => {
                 return Err(not_allowed("states of aggregates are not for statements of questions"));
             }
             _ => {}
@@ -242,24 +93,81 @@ fn not_allowed(message: &str) -> QueryError {
     QueryError::forbidden("sql_not_allowed", message)
 }
 
-/// Checks the second argument, if there is one, of a call whose arguments `of_call` begins with: a type is one text as it is meant, for what
-/// is put together or escaped is known to the server alone.
-fn check_type(of_call: &[&Token<'_>]) -> Result<(), QueryError> {
-    let mut depth = 0_usize;
-    for (at, token) in of_call.iter().enumerate() {
+/// Checks what names types in texts. Such an argument is literals as they are meant: of what is put together, named elsewhere or escaped the
+/// server alone knows what it says.
+fn check_types(spoken: &[&Token<'_>]) -> Result<(), QueryError> {
+    /// What is open at a token: of calls of [`OF_A_TYPE`] which argument counts, the number of the current one and where it begins.
+    struct Open {
+        place: Option<Place>,
+        number: usize,
+        begins: usize,
+    }
+    let mut open: Vec<Open> = Vec::new();
+    for (at, token) in spoken.iter().enumerate() {
         match token {
-            Token::Sign('(' | '[' | '{') => depth += 1,
-            Token::Sign(')' | ']' | '}') if depth == 0 => return Ok(()),
-            Token::Sign(')' | ']' | '}') => depth -= 1,
-            Token::Sign(',') if depth == 0 => {
-                let is_plain = matches!(of_call.get(at + 1), Some(Token::Text(text)) if !text.contains('\\'));
-                let is_all = matches!(of_call.get(at + 2), Some(Token::Sign(',' | ')')));
-                return if is_plain && is_all { Ok(()) } else { Err(not_allowed("a type is one text without escapes")) };
+            Token::Sign('(' | '[' | '{') => {
+                let called = at.checked_sub(1).and_then(|before| spoken.get(before));
+                let place = called.filter(|_| **token == Token::Sign('(')).and_then(|called| called.names_type_in());
+                open.push(Open { place, number: 0, begins: at + 1 });
+            }
+            Token::Sign(sign @ (',' | ')' | ']' | '}')) => {
+                let Some(call) = open.last_mut() else { continue };
+                let argument = &spoken[call.begins..at];
+                let names_type = match call.place {
+                    Some(Place::First) => call.number == 0,
+                    Some(Place::Second) => call.number == 1,
+                    Some(Place::Last) => call.number > 0 && *sign != ',',
+                    None => false,
+                };
+                if names_type && !argument.iter().all(|token| token.is_plain()) {
+                    return Err(not_allowed("a type, and the first argument of `values`, is plain: without escapes, names or calls"));
+                }
+                (call.number, call.begins) = (call.number + 1, at + 1);
+                if *sign != ',' {
+                    open.pop();
+                }
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a word says something of the server or the view where it stands alone.
+fn says_of_server(word: &str) -> bool {
+    let lower = word.to_lowercase();
+    OF_SESSION.contains(&lower.as_str()) || OF_VIEW.contains(&lower.as_str())
+}
+
+/// Whether a word behind these tokens is the name of a column, or given to one: `AS user`, `people.user`.
+fn is_name(before: &[&Token<'_>]) -> bool {
+    match before.last() {
+        Some(Token::Word(word)) => word.eq_ignore_ascii_case("as"),
+        Some(token) => **token == Token::Sign('.'),
+        None => false,
+    }
+}
+
+/// What the server takes a text for that is written so. Where it keeps a backslash, or makes one character of two, there is the second alone:
+/// neither is part of a name.
+fn unescaped(written: &str) -> String {
+    let (mut meant, mut rest) = (String::new(), written);
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        meant.push_str(plain);
+        let mut characters = escaped.chars();
+        match characters.next() {
+            Some('x') => {
+                let byte = escaped.get(1..3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                meant.extend(byte.map(char::from));
+                characters = escaped.get(3..).unwrap_or_default().chars();
+            }
+            // To the server nothing at all.
+            Some('N') | None => {}
+            Some(other) => meant.push(other),
+        }
+        rest = characters.as_str();
+    }
+    meant + rest
 }
 
 /// Checks the first argument of a call whose arguments `of_call` begins with: an aggregate that may be called, as one text, with or without
@@ -278,7 +186,8 @@ fn check_aggregate(of_call: &[&Token<'_>]) -> Result<(), QueryError> {
 fn check_word(word: &str, is_called: bool, is_quoted: bool) -> Result<(), QueryError> {
     let lower = word.to_lowercase();
     let lower = lower.as_str();
-    if lower.ends_with(OF_STATES) {
+    // In quotes also within another type: `x."Array(AggregateFunction(…))"` is a part of a value of many types.
+    if lower.contains(OF_STATES) {
         return Err(not_allowed("states of aggregates are not for statements of questions"));
     }
     if is_called {
@@ -308,6 +217,23 @@ fn is_function(name: &str) -> bool {
 }
 
 impl Token<'_> {
+    /// Which argument names a type, if this is called.
+    fn names_type_in(&self) -> Option<Place> {
+        let (Self::Word(word) | Self::Quoted(word, _)) = self else { return None };
+        OF_A_TYPE.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, place)| *place)
+    }
+
+    /// Whether it says what it is, as a part of literals.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Text(text) => !text.contains('\\'),
+            Self::Word(word) => ["null", "true", "false"].iter().any(|plain| plain.eq_ignore_ascii_case(word)),
+            Self::Sign(sign) => "()[],.-".contains(*sign),
+            Self::Number(_) => true,
+            Self::Gap(_) | Self::Quoted(..) => false,
+        }
+    }
+
     fn written(&self) -> Cow<'_, str> {
         match self {
             Self::Gap(text) | Self::Word(text) | Self::Number(text) => (*text).into(),
@@ -381,7 +307,13 @@ fn text(rest: &str) -> Result<(Token<'_>, &str), QueryError> {
         match character {
             '\\' => {
                 written.push(character);
-                written.extend(characters.next().map(|(_, escaped)| escaped));
+                let escaped = characters.next().map(|(_, escaped)| escaped);
+                written.extend(escaped);
+                // Of other digits the server makes characters of its own.
+                let is_byte = rest.get(at + 2..at + 4).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+                if escaped == Some('x') && !is_byte {
+                    return Err(invalid("in a text `\\x` stands before two hexadecimal digits"));
+                }
             }
             '\'' if characters.next_if(|(_, next)| *next == '\'').is_some() => written.push_str("\\'"),
             '\'' => return Ok((Token::Text(written), &rest[at + 1..])),

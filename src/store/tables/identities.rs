@@ -213,6 +213,8 @@ pub struct Tie {
     pub event: Option<(i64, [u8; 16])>,
     /// What was ruled of it.
     pub ruling: Ruling,
+    /// When it was written first, by the server's clock; `None` before that is read.
+    pub known_ms: Option<i64>,
 }
 
 /// What is known of a tie without its texts.
@@ -327,20 +329,22 @@ fn state(row: &[u8; TIE_BYTES]) -> Option<TieState> {
 pub async fn of_keys(reader: &Client, project: ProjectId, keys: &[PersonKey], most: usize) -> Result<Vec<Tie>, ClickHouseError> {
     let keys = || keys.iter().map(|key| key.0);
     let to = Statement::of("SELECT kind, from_key, to_key, max(from_id), max(to_id), tupleElement(min(first), 1), ");
-    let to = to.sql("toString(tupleElement(min(first), 2)), max(ruling) FROM identities WHERE project_id = ").uint(project.0);
+    let to = to.sql("toString(tupleElement(min(first), 2)), max(ruling), toUnixTimestamp64Milli(min(known_at)) FROM identities ");
+    let to = to.sql("WHERE project_id = ").uint(project.0);
     let to = to.sql(" AND (from_key IN ").uints(keys()).sql(" OR to_key IN ").uints(keys());
     let to = to.sql(") GROUP BY kind, from_key, to_key ORDER BY kind, from_key, to_key LIMIT ").uint(most as u64);
     let rows: Vec<TieRow> = reader.rows(&to).await?;
     Ok(rows.into_iter().filter_map(|row| tie(project, row)).collect())
 }
 
-/// Kind, keys, texts, time and id of the first event, ruling.
-type TieRow = (u8, Whole<u64>, Whole<u64>, String, String, Whole<i64>, Uuid, Whole<i64>);
+/// Kind, keys, texts, time and id of the first event, ruling, when it was written first.
+type TieRow = (u8, Whole<u64>, Whole<u64>, String, String, Whole<i64>, Uuid, Whole<i64>, Whole<i64>);
 
-fn tie(project: ProjectId, (kind, from, to, from_id, to_id, first_ms, event_id, ruling): TieRow) -> Option<Tie> {
+fn tie(project: ProjectId, row: TieRow) -> Option<Tie> {
+    let (kind, from, to, from_id, to_id, first_ms, event_id, ruling, known_ms) = row;
     let pair = Pair { kind: TieKind::of(kind)?, from: PersonKey(from.0), to: PersonKey(to.0) };
     let event = (first_ms.0 != NO_EVENT_MS).then(|| (first_ms.0, event_id.into_bytes()));
-    Some(Tie { project, pair, from_id, to_id, event, ruling: Ruling(ruling.0) })
+    Some(Tie { project, pair, from_id, to_id, event, ruling: Ruling(ruling.0), known_ms: Some(known_ms.0) })
 }
 
 #[cfg(test)]

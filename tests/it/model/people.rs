@@ -153,6 +153,7 @@ pub(crate) async fn insert(store: &ClickHouse, project: u64, events: &[Event], t
         to_id: name(to),
         event,
         ruling,
+        known_ms: None,
     };
     let mut rows = Vec::new();
     for (index, event) in events.iter().enumerate() {

@@ -255,14 +255,17 @@ fn a_table_that_another_program_writes_is_read() {
 }
 
 #[test]
-fn events_without_a_time_are_told() {
+fn lines_without_a_time_are_told() {
     let notes = |format, text: &str| read(&recipe(format), text.as_bytes()).1.notes().concat();
     let table = "type,userId,timestamp\no,a,\no,b,2024-03-30T09:30:00Z\n";
-    assert!(notes(Format::Csv, table).starts_with("1 events say no time"), "{}", notes(Format::Csv, table));
+    assert!(notes(Format::Csv, table).starts_with("1 lines say no time: what is stored of them is"), "{}", notes(Format::Csv, table));
     // A table without a time is of the time of the import, and that is told.
     let table = "type,anonymousId,order,total\norder,a,1001,1.5\norder,b,1002,2.5\n";
-    assert!(notes(Format::Csv, table).starts_with("2 events say no time"), "{}", notes(Format::Csv, table));
-    assert!(notes(Format::Ndjson, "{\"type\":\"a\"}\n{\"type\":\"b\",\"timestamp\":null}\n").starts_with("2 events say no time"));
+    assert!(notes(Format::Csv, table).starts_with("2 lines say no time: what is stored of them is"), "{}", notes(Format::Csv, table));
+    assert!(
+        notes(Format::Ndjson, "{\"type\":\"a\"}\n{\"type\":\"b\",\"timestamp\":null}\n")
+            .starts_with("2 lines say no time: what is stored of them is")
+    );
     assert_eq!(notes(Format::Ndjson, "{\"type\":\"a\",\"timestamp\":\"2024-03-30T09:30:00Z\"}\n"), "");
 }
 

@@ -199,7 +199,8 @@ impl Test {
             "lt" => compares(Comparison::Less),
             "lte" => compares(Comparison::LessOrEqual),
             "exists" | "not_exists" if value.is_some_and(|value| !matches!(value, Value::Null | Value::Bool(true))) => {
-                Err(QueryError::invalid("invalid_value", format!("`{op}` has no `value`; its contrary is `exists` or `not_exists`")))
+                let contrary = if op == "exists" { "not_exists" } else { "exists" };
+                Err(QueryError::invalid("invalid_value", format!("`{op}` has no `value`; its contrary is `{contrary}`")))
             }
             "exists" => Ok(Self::Exists { negated: false }),
             "not_exists" => Ok(Self::Exists { negated: true }),

@@ -77,6 +77,11 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!([{"any": [country("DE")], "field": "country"}]), "unknown_key", "filters[0]: unknown key `field`"),
         (json!([country("DE"), 7]), "invalid_request", "filters[1]: expected a JSON object"),
         (json!({"any": []}), "invalid_filter", "`filters` must be an array"),
+        (
+            json!([{"field": "country", "op": "exists", "value": "DE"}]),
+            "invalid_value",
+            "filters[0]: `exists` has no `value`; its contrary is `not_exists`",
+        ),
         (json!([{"did": "buy"}]), "invalid_request", "filters[0].did: expected a JSON object"),
         (json!([{"did": {"event": 7}}]), "invalid_event", "filters[0].did: "),
         (json!([{"did": {"from": "soon"}}]), "invalid_range", "filters[0].did: "),

@@ -65,6 +65,18 @@ fn a_statement_is_sent_as_it_is_without_its_comments() {
             "SELECT arrayReduce('quantiles(0.5, 0.9)', x), arrayReduce('maxIf', x, y)",
             "SELECT arrayReduce('quantiles(0.5, 0.9)', x), arrayReduce('maxIf', x, y)",
         ),
+        (
+            r"SELECT 'a\x27\N', CAST(x AS Decimal(10, 2)), JSONExtract(s, concat('a', 'b'), 'Array(String)'), JSONExtract(s, 'a\'b', 'Int8')",
+            r"SELECT 'a\x27\N', CAST(x AS Decimal(10, 2)), JSONExtract(s, concat('a', 'b'), 'Array(String)'), JSONExtract(s, 'a\'b', 'Int8')",
+        ),
+        (
+            r"SELECT * FROM values('x String, y Int8', (concat('a\t', 'b'), -1)), (VALUES (1, NULL), (now(), 'b'))",
+            r"SELECT * FROM values('x String, y Int8', (concat('a\t', 'b'), -1)), (VALUES (1, NULL), (now(), 'b'))",
+        ),
+        (
+            "SELECT p.user, p.\"database\" FROM (SELECT type AS user, 1 AS `database` FROM events) AS p",
+            "SELECT p.user, p.\"database\" FROM (SELECT type AS user, 1 AS `database` FROM events) AS p",
+        ),
         ("SELECT 'settings; file(' AS \"settings\"", "SELECT 'settings; file(' AS \"settings\""),
     ] {
         assert_eq!(checked(written).as_deref(), Ok(sent));
@@ -100,6 +112,20 @@ fn what_rights_do_not_cover_is_refused_in_every_disguise() {
         "SELECT accurateCast(concat('a', unhex('0105')), char(65) || 'ggregateFunction(max, UInt8)')",
         "SELECT dynamicElement(type, type)",
         "SELECT unhex('01')::`aggregateFunction`(max, UInt8)",
+        r"SELECT x[1] FROM values('x Array(Aggregate\x46unction(sum, UInt64))', [])",
+        r"SELECT x[1] FROM `VALUES` ('x Array(Aggregate\NFunction(sum, UInt64))', [])",
+        r"SELECT x FROM values('x `Aggregate\\x46unction`(sum, UInt64)', [])",
+        "SELECT x[1] FROM values(concat('x Array(Aggregate', 'Function(sum, UInt64))'), [])",
+        "SELECT x[1] FROM values(('x Array(Aggregate' || 'Function(sum, UInt64))'), [])",
+        "WITH concat('x Aggregate', 'Function(sum, UInt64)') AS s SELECT * FROM values(s, 1)",
+        r"SELECT 1 IN (SELECT c FROM events), CAST(x AS String), 'Aggregate\x46unction'",
+        r"SELECT JSONExtract('{}', 'a', 'Aggregate\x46unction(max, UInt8)')",
+        "SELECT JSONExtractKeysAndValues('{}', concat('Aggregate', 'Function(max, UInt8)'))",
+        "SELECT reinterpret('a', 'Aggregate' || 'Function(max, UInt8)')",
+        "SELECT getSubcolumn(1::Dynamic, concat('Aggregate', 'Function(sum, UInt64)'))",
+        r"SELECT getSubcolumn(1::Dynamic, 'Aggregate\NFunction(sum, UInt64)')",
+        "SELECT d.\"Array(AggregateFunction(sum, UInt64))\" FROM (SELECT 1::Dynamic AS d)",
+        "SELECT d.`AggregateFunction(sum, UInt64)` FROM (SELECT 1::Dynamic AS d)",
         "SELECT sumState(1) FROM events",
         "SELECT [sumIfState(1, 1)], \"uniqState\"(type), uniqMergeState(x), maxSimpleState(1)",
         "SELECT countState()",
@@ -108,6 +134,11 @@ fn what_rights_do_not_cover_is_refused_in_every_disguise() {
         "SELECT `arrayReduceInRanges`('uniqState', [(1, 1)], [1])",
         "SELECT arrayReduce(concat('sum', 'State'), [1])",
         r"SELECT arrayReduce('sum\x53tate', [1])",
+        "SELECT current_user",
+        "SELECT \"USER\"",
+        "SELECT `Session_User`, 1 AS user",
+        "SELECT currentUser, currentDatabase, current_database, database, SCHEMA",
+        "SELECT _table FROM events",
         "SELECT getSetting('x')",
         "SELECT arrayMap(getSetting, ['x'])",
         "SELECT dictGet('a', 'b', 1)",
@@ -150,6 +181,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
         "SELECT 1\u{b}",
         "SELECT 'a'file('x')",
         "SELECT x'61'",
+        r"SELECT 'a\x5g'",
+        r"SELECT 'a\x'",
     ] {
         assert_eq!(checked(invalid).unwrap_err().code, "invalid_sql", "{invalid}");
     }

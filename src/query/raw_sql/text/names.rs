@@ -1,0 +1,190 @@
+//! The words and functions of statements by name, all in lower case: what may be called, and what may not even stand there.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+/// Functions that may be called, in lower case: of those of release 26.7 that compute a value from their arguments, and the aggregates.
+pub(super) static FUNCTIONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("../functions.txt").lines().collect());
+
+/// Words in front of a parenthesis that call nothing: of the language, and of types.
+pub(super) const NO_CALLS: &[&str] = &[
+    "all",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "between",
+    "bool",
+    "by",
+    "case",
+    "columns",
+    "cross",
+    "cube",
+    "date",
+    "date32",
+    "datetime",
+    "datetime64",
+    "decimal",
+    "decimal128",
+    "decimal256",
+    "decimal32",
+    "decimal64",
+    "desc",
+    "distinct",
+    "div",
+    "dynamic",
+    "else",
+    "enum",
+    "enum16",
+    "enum8",
+    "except",
+    "exists",
+    "filter",
+    "fixedstring",
+    "from",
+    "full",
+    "global",
+    "group",
+    "having",
+    "ilike",
+    "in",
+    "inner",
+    "intersect",
+    "interval",
+    "join",
+    "json",
+    "left",
+    "like",
+    "limit",
+    "lowcardinality",
+    "map",
+    "materialized",
+    "mod",
+    "not",
+    "nullable",
+    "numeric",
+    "offset",
+    "on",
+    "or",
+    "order",
+    "over",
+    "prewhere",
+    "qualify",
+    "replace",
+    "right",
+    "rollup",
+    "select",
+    "sets",
+    "string",
+    "then",
+    "tuple",
+    "union",
+    "using",
+    "variant",
+    "when",
+    "where",
+    "with",
+    "xor",
+];
+
+/// What may stand behind the name of an aggregate, in lower case. None that makes a state, for a file of Arrow would hold where it is in
+/// memory, and none that takes one; nor does any function of the list.
+pub(super) const COMBINATORS: [&str; 11] =
+    ["if", "array", "map", "distinct", "ordefault", "ornull", "foreach", "resample", "argmin", "argmax", "null"];
+
+/// Words of the language that a question has no use for.
+pub(super) const REFUSED: &[&str] =
+    &["apply", "describe", "explain", "infile", "into", "outfile", "parallel", "settings", "show", "truncate"];
+
+/// Functions whose very name is refused, for a function that takes another one takes it by its name; and so what begins with [`WITHHELD_AS`].
+pub(super) const WITHHELD: &[&str] = &[
+    "addresstoline",
+    "addresstolinewithinlines",
+    "addresstosymbol",
+    "catboostevaluate",
+    "decrypt",
+    "demangle",
+    "encrypt",
+    "errorcodetoname",
+    "evalmlmethod",
+    "file",
+    "fuzzquery",
+    "hascolumnintable",
+    "hmac",
+    "initializeaggregation",
+    "logtrace",
+    "sleep",
+    "sleepeachrow",
+    "showcertificate",
+    "structuretocapnprotoschema",
+    "structuretoprotobufschema",
+    "trydecrypt",
+    "normalizequery",
+    "obfuscatequery",
+    "globalvariable",
+    "getmacro",
+];
+/// Beginnings of names of functions.
+pub(super) const WITHHELD_AS: &[&str] = &[
+    "__",
+    "aes_",
+    "aiclassify",
+    "aiembed",
+    "aiextract",
+    "aigenerate",
+    "aitranslate",
+    "dictget",
+    "dicthas",
+    "dictis",
+    "filesystem",
+    "formatquery",
+    "getclient",
+    "getmergetree",
+    "getserver",
+    "getsetting",
+    "joinget",
+    "mergetree",
+    "regionto",
+];
+
+/// The type of states of aggregates: one that is made of bytes makes the server read whatever they say.
+pub(super) const OF_STATES: &str = "aggregatefunction";
+
+/// Functions of which an argument may name a type, or columns with their types, in a text; and which argument that is.
+pub(super) const OF_A_TYPE: [(&str, Place); 13] = [
+    ("values", Place::First),
+    ("cast", Place::Second),
+    ("accuratecast", Place::Second),
+    ("accuratecastornull", Place::Second),
+    ("accuratecastordefault", Place::Second),
+    ("dynamicelement", Place::Second),
+    ("variantelement", Place::Second),
+    ("getsubcolumn", Place::Second),
+    ("reinterpret", Place::Second),
+    ("jsonextract", Place::Last),
+    ("jsonextractcaseinsensitive", Place::Last),
+    ("jsonextractkeysandvalues", Place::Last),
+    ("jsonextractkeysandvaluescaseinsensitive", Place::Last),
+];
+
+/// Functions whose first argument names an aggregate in a text.
+pub(super) const OF_AN_AGGREGATE: [&str; 2] = ["arrayreduce", "arrayreduceinranges"];
+
+/// Words that say something of the server without parentheses, also in quotes. A column may be named so.
+pub(super) const OF_SESSION: &[&str] =
+    &["current_database", "current_user", "currentdatabase", "currentuser", "database", "schema", "session_user", "user"];
+/// Columns of every view beside its own.
+pub(super) const OF_VIEW: [&str; 2] = ["_database", "_table"];
+
+/// Which argument of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    First,
+    Second,
+    /// Where there are two or more.
+    Last,
+}
+
+/// Databases of the server itself.
+pub(super) const OF_SERVER: [&str; 2] = ["system", "information_schema"];
