@@ -249,3 +249,16 @@ async fn a_rule_says_which_of_its_channels_are_not_there() {
     put().await;
     assert_eq!((missing("loud").await, missing("filed").await), (json!([]), json!(["hok"])));
 }
+
+#[tokio::test]
+async fn a_heartbeat_that_is_answered_410_switches_its_channel_off() {
+    let world = World::start("[channels.beat]\nkind = 'webhook'\nurl = '{url}/beat'\nheartbeat = '1s'\n", &[]).await;
+    world.receiver.wait("/beat", 1).await;
+    world.receiver.react([Reaction::Status(410, "")]);
+    let off = async {
+        while world.http().get("/v1/channels/beat").await.1["switched_off"] != true {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, off).await.expect("it goes on");
+}
