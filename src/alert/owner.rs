@@ -38,6 +38,7 @@ use super::outbox::{Ended as Delivered, MOST_WAITING, Outbox};
 use super::repeats::{Repeat, Repeats};
 use super::target::Sent;
 use crate::clickhouse::{ClickHouseError, ErrorClass};
+use crate::event::ids::ProjectId;
 use crate::failpoint;
 use crate::metrics::{self, Gauge};
 use crate::store::data_version::Version;
