@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::{self, NamedChannel, SavedChannel};
+use super::judge::RuleState;
 use super::rule::{DEFAULT_PROJECT, LEAST_MISSED, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
@@ -89,9 +90,16 @@ pub(crate) struct Note {
     pub(crate) episode: i64,
     /// The last slot that was judged then; 0 in what earlier releases wrote.
     pub(crate) through: i64,
+    /// Since when the rule had the state that was acknowledged, as [`RuleState::since`] says; 0 in what earlier releases wrote.
+    pub(crate) began: i64,
 }
 
 impl Note {
+    /// Whether it is about the alert that goes on. A rule that began anew within a slot has another one of the same episode.
+    pub(crate) fn is_of(&self, state: &RuleState) -> bool {
+        self.episode != 0 && self.episode == state.episode && (self.began == 0 || self.began == state.since)
+    }
+
     /// Whether who acknowledges has seen a line that became an alert in a slot. Of the episode they have seen what there was then; those
     /// who said so of an earlier release all of it.
     pub(crate) fn covers(&self, began: i64) -> bool {

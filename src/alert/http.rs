@@ -17,6 +17,7 @@ use self::shown::{ShownDeliveries, is_switched_off, shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
+use super::judge::RuleState;
 use super::machine::Line;
 use super::notice::{Kind, Notice};
 use super::observe::{Span, instant};
@@ -336,11 +337,11 @@ impl Asking<'_> {
         let by = self.user.clone().or(said).unwrap_or_else(|| self.grant.signature());
         let states = self.states(Some(id)).await?;
         let state = states.iter().find(|row| row.kind == kind::RULE).map(|row| serde_json::from_str(&row.body).unwrap_or_default());
-        let (episode, through) = state.map_or((0, 0), |state: super::judge::RuleState| (state.episode, state.cursor.unwrap_or_default()));
+        let RuleState { episode, cursor, since: began, .. } = state.unwrap_or_default();
         if is_ack && episode == 0 {
             return Err(QueryError::conflict("not_firing", format!("`{id}` is no alert now")));
         }
-        let note = Note { by, note: text("note")?, at: now_ms, until, episode, through };
+        let note = Note { by, note: text("note")?, at: now_ms, until, episode, through: cursor.unwrap_or_default(), began };
         let mute = saving::mute(&self.parts.store, &known.key, |mute| {
             let place = if is_ack { &mut mute.ack } else { &mut mute.silence };
             *place = Some(note.clone());

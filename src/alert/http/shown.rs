@@ -81,7 +81,7 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
     };
     let mute = catalogue.mutes.get(&known.key).cloned().unwrap_or_default();
     let episode = state.as_ref().map_or(0, |state| state.episode);
-    let ack = mute.ack.filter(|ack| ack.episode == episode && episode != 0);
+    let ack = mute.ack.filter(|ack| state.as_ref().is_some_and(|state| ack.is_of(state)));
     let alerts = || lines.iter().filter(|line| line.is_alert());
     let has_seen = |line: &&Line| ack.as_ref().is_some_and(|ack| ack.covers(line.episode));
     let (version, file) = match &known.origin {

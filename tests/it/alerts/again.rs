@@ -86,3 +86,25 @@ async fn a_line_that_fires_after_others_were_acknowledged_is_an_incident_of_its_
     assert_eq!((keys[0], keys[1]), (keys[3], keys[2]), "{called:#?}");
     assert!(keys[0] != keys[1] && keys[4] == keys[1], "{called:#?}");
 }
+
+#[tokio::test]
+async fn an_acknowledgement_is_none_of_what_the_rule_asks_next_within_the_same_slot() {
+    let mut world = World::start("", &[]).await;
+    // By the day, so that no other slot comes.
+    pass_to_noon(&mut world);
+    let daily = |kind: &str| {
+        let mut rule = many(kind, &["hook"]);
+        (rule["interval"], rule["condition"]) = (json!("day"), json!({"below": 1}));
+        rule
+    };
+    world.put("loud", &daily("none")).await;
+    world.receiver.wait("/hook", 1).await;
+    let first = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({"by": "ada"})).await.0, StatusCode::OK);
+    world.until("loud", |rule| rule["ack"]["by"] == "ada" && rule["unacknowledged"] == 0).await;
+    world.put("loud", &daily("neither")).await;
+    world.receiver.wait("/hook", 3).await;
+    let second = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert_eq!((&second["ack"], &second["unacknowledged"]), (&Value::Null, &json!(1)), "{first:#} {second:#}");
+    assert_eq!(second["episode"], first["episode"], "of the same slot");
+}
