@@ -95,9 +95,11 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// Whether it is about the alert that goes on. A rule that began anew within a slot has another one of the same episode.
+    /// Whether it is about the alert that goes on, or the one that channels know of. A rule that began anew within a slot has another one of the
+    /// same episode.
     pub(crate) fn is_of(&self, state: &RuleState) -> bool {
-        self.episode != 0 && self.episode == state.episode && (self.began == 0 || self.began == state.since)
+        let is_on = self.episode != 0 && [state.episode, state.told_episode].contains(&self.episode);
+        is_on && (self.began == 0 || self.began == state.since)
     }
 
     /// Whether who acknowledges has seen a line that became an alert in a slot. Of the episode they have seen what there was then; those

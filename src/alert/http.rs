@@ -13,7 +13,7 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use self::shown::{ShownDeliveries, is_switched_off, shown, shown_channel};
+use self::shown::{ShownDeliveries, is_switched_off, ongoing, shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
@@ -337,11 +337,14 @@ impl Asking<'_> {
         let by = self.user.clone().or(said).unwrap_or_else(|| self.grant.signature());
         let states = self.states(Some(id)).await?;
         let state = states.iter().find(|row| row.kind == kind::RULE).map(|row| serde_json::from_str(&row.body).unwrap_or_default());
-        let RuleState { episode, cursor, since: began, .. } = state.unwrap_or_default();
+        let state: RuleState = state.unwrap_or_default();
+        let lines = states.iter().filter(|row| row.kind == kind::LINE).filter_map(|row| serde_json::from_str(&row.body).ok());
+        let episode = ongoing(&state, &lines.collect::<Vec<Line>>());
         if is_ack && episode == 0 {
             return Err(QueryError::conflict("not_firing", format!("`{id}` is no alert now")));
         }
-        let note = Note { by, note: text("note")?, at: now_ms, until, episode, through: cursor.unwrap_or_default(), began };
+        let through = state.cursor.unwrap_or_default();
+        let note = Note { by, note: text("note")?, at: now_ms, until, episode, through, began: state.since };
         let mute = saving::mute(&self.parts.store, &known.key, |mute| {
             let place = if is_ack { &mut mute.ack } else { &mut mute.silence };
             *place = Some(note.clone());

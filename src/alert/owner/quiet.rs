@@ -24,7 +24,7 @@ impl Owner {
         let ack = self.catalogue.mutes.get(&known.key).and_then(|mute| mute.ack.clone());
         let ack = ack.filter(|ack| ack.is_of(state) && ack.until > now_ms);
         let is_muted = self.is_muted(known, now_ms);
-        move |_, line| Quiet { is_muted, is_acked: ack.as_ref().is_some_and(|ack| ack.covers(line.episode)) }
+        move |_, line| Quiet { is_muted, is_acked: ack.as_ref().is_some_and(|ack| ack.covers(line.began())) }
     }
 
     /// Tells what was kept back and still holds.

@@ -108,3 +108,24 @@ async fn an_acknowledgement_is_none_of_what_the_rule_asks_next_within_the_same_s
     assert_eq!((&second["ack"], &second["unacknowledged"]), (&Value::Null, &json!(1)), "{first:#} {second:#}");
     assert_eq!(second["episode"], first["episode"], "of the same slot");
 }
+
+#[tokio::test]
+async fn what_is_told_to_flap_can_be_acknowledged_while_it_is_right() {
+    let mut world = World::start("", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    let acknowledge = async |world: &World| ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({"by": "ada"})).await.0;
+    for number in [3, 1, 3, 1, 3, 1] {
+        world.send("loud", number).await;
+        world.pass(60);
+        world.judged("loud").await;
+    }
+    assert_eq!(world.told("loud").await, ["firing", "resolved", "firing", "resolved", "flapping"]);
+    let right = world.until("loud", |rule| rule["state"] == "ok").await;
+    assert!(right["flapping"] == true && right["episode"].is_string(), "{right:#}");
+    assert_eq!(acknowledge(&world).await, StatusCode::OK);
+    world.send("loud", 3).await;
+    world.pass(60);
+    let wrong = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert_eq!((&wrong["ack"]["by"], &wrong["unacknowledged"]), (&json!("ada"), &json!(0)), "{wrong:#}");
+}
