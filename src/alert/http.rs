@@ -237,8 +237,11 @@ impl Asking<'_> {
         let catalogue = self.catalogue().await?;
         self.check_of_no_file(&catalogue, RULES, id)?;
         let rule = checked(saving::object(body)?)?;
-        for channel in &rule.body.channels {
-            catalogue.channel(self.project(), channel).ok_or_else(|| invalid(format!("channels: there is no channel `{channel}`")))?;
+        rule.check_hours().map_err(|problem| invalid(problem.to_string()))?;
+        for id in &rule.body.channels {
+            let channel = catalogue.channel(self.project(), id);
+            let channel = channel.ok_or_else(|| invalid(format!("channels: there is no channel `{id}`")))?;
+            channel.check_told(&rule).map_err(invalid)?;
         }
         self.try_question(id, &rule).await?;
         let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body, saved_ms: (self.parts.now_ms)() };

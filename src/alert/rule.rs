@@ -31,6 +31,10 @@ const MOST_PERIODS: u32 = 100;
 /// Days that an anomaly is judged by: six weeks, for each hour of the last day too.
 const BASELINE_DAYS: i64 = 6 * 7 + 1;
 
+/// From when on it is tried whether a report may be told, and how many of it: in winter and in summer, on each weekday that its slots end with.
+const TRIED_FROM_MS: [i64; 2] = [1_704_067_200_000, 1_719_792_000_000];
+const TRIED_SLOTS: usize = 14;
+
 /// A rule as it is saved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SavedRule {
@@ -407,6 +411,24 @@ impl Rule {
         let at = Timestamp::from_millisecond(slot).ok()?.to_zoned_datetime(self.zone.clone());
         let before = at.checked_sub(days.days()).ok()?.timestamp().as_millisecond();
         self.interval.start_ms(before, &self.zone)
+    }
+
+    /// Checks that a report is told at all: outside of its hours it is left out. Only where it is written: one that was saved before this was
+    /// refused stays there to be changed.
+    ///
+    /// # Errors
+    /// `active`, with both times.
+    pub(crate) fn check_hours(&self) -> Result<(), RuleError> {
+        let (Some(at), Some(Active { days, from, to, .. })) = (&self.body.report_at, &self.body.active) else { return Ok(()) };
+        let is_told = |slot: i64| self.ripe_ms(slot).is_none_or(|ripe_ms| self.is_active(ripe_ms));
+        let slots_from = |first| std::iter::successors(self.interval.start_ms(first, &self.zone), |slot| self.next_slot(*slot));
+        if TRIED_FROM_MS.into_iter().any(|first| slots_from(first).take(TRIED_SLOTS).any(is_told)) {
+            return Ok(());
+        }
+        let days = if days.is_empty() { String::new() } else { format!(" on {}", days.join(", ")) };
+        let (at, from, to) = (short(at), short(from), short(to));
+        let problem = format!("from `{from}` to `{to}`{days} never holds when `report_at` `{at}` comes: it would be told to nobody");
+        Err(RuleError { field: "active", problem })
     }
 
     /// Whether channels may be told at a time.
