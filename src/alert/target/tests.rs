@@ -135,6 +135,8 @@ async fn sent_to_one_that_continues(times: usize) -> Sent {
             }
         }
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
+        // Until the other side has had enough.
+        drop(stream.read(&mut [0; 4096]).await);
     });
     let sent = target.post(Outgoing::json(&serde_json::json!({}))).await;
     receiver.await.unwrap();

@@ -117,7 +117,7 @@ async fn what_is_told_to_flap_can_be_acknowledged_while_it_is_right() {
     let acknowledge = async |world: &World| ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({"by": "ada"})).await.0;
     for number in [3, 1, 3, 1, 3, 1] {
         world.send("loud", number).await;
-        world.pass(60);
+        world.begin_minute();
         world.judged("loud").await;
     }
     assert_eq!(world.told("loud").await, ["firing", "resolved", "firing", "resolved", "flapping"]);
@@ -125,7 +125,7 @@ async fn what_is_told_to_flap_can_be_acknowledged_while_it_is_right() {
     assert!(right["flapping"] == true && right["episode"].is_string(), "{right:#}");
     assert_eq!(acknowledge(&world).await, StatusCode::OK);
     world.send("loud", 3).await;
-    world.pass(60);
+    world.begin_minute();
     let wrong = world.until("loud", |rule| rule["state"] == "firing").await;
     assert_eq!((&wrong["ack"]["by"], &wrong["unacknowledged"]), (&json!("ada"), &json!(0)), "{wrong:#}");
 }
