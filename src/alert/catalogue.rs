@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::{self, NamedChannel, SavedChannel};
+use super::judge::RuleState;
 use super::rule::{DEFAULT_PROJECT, LEAST_MISSED, Rule, RuleBody, SavedRule, is_id};
 use super::target::Trust;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
@@ -89,9 +90,18 @@ pub(crate) struct Note {
     pub(crate) episode: i64,
     /// The last slot that was judged then; 0 in what earlier releases wrote.
     pub(crate) through: i64,
+    /// Since when the rule had the state that was acknowledged, as [`RuleState::since`] says; 0 in what earlier releases wrote.
+    pub(crate) began: i64,
 }
 
 impl Note {
+    /// Whether it is about the alert that goes on, or the one that channels know of. A rule that began anew within a slot has another one of the
+    /// same episode.
+    pub(crate) fn is_of(&self, state: &RuleState) -> bool {
+        let is_on = self.episode != 0 && [state.episode, state.told_episode].contains(&self.episode);
+        is_on && (self.began == 0 || self.began == state.since)
+    }
+
     /// Whether who acknowledges has seen a line that became an alert in a slot. Of the episode they have seen what there was then; those
     /// who said so of an earlier release all of it.
     pub(crate) fn covers(&self, began: i64) -> bool {
@@ -243,6 +253,7 @@ impl Files {
         };
         let body = RuleBody::read(written)?;
         let rule = body.check().map_err(|problem| problem.to_string())?;
+        rule.check_hours().map_err(|problem| problem.to_string())?;
         rule.check_asked(clock::now_ms()).map_err(|problem| problem.message)?;
         let key = RuleKey { project: ProjectId::of_name(&project_name).0, id };
         let known = KnownRule { key: key.clone(), project_name, rule, origin: Origin::File(path.to_owned()) };

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::notice::Notice;
+use super::rule::Rule;
 use super::target::{Outgoing, Sent, Target, Trust};
 use crate::event::ids::ProjectId;
 use crate::secret::Secret;
@@ -38,6 +39,11 @@ pub(crate) trait Channel: Send + Sync {
     /// Whether it must be told again and again while an alert goes on.
     fn wants_repeats(&self) -> bool {
         false
+    }
+
+    /// Whether it can be told numbers that are no alert.
+    fn takes_reports(&self) -> bool {
+        true
     }
 }
 
@@ -177,6 +183,20 @@ impl NamedChannel {
         }
     }
 
+    /// Checks that it can be told what a rule tells.
+    ///
+    /// # Errors
+    /// That it takes no reports.
+    pub(crate) fn check_told(&self, rule: &Rule) -> Result<(), String> {
+        match &rule.body.report_at {
+            Some(at) if !self.channel.takes_reports() => {
+                let (id, kind, at) = (&self.id, self.kind, super::rule::short(at));
+                Err(format!("channels: `{id}` is of the kind `{kind}`, which takes alerts alone: no report of `report_at` `{at}`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What names it among all.
     pub(crate) fn key(&self) -> (u64, String) {
         (self.project.map_or(0, |project| project.0), self.id.clone())
@@ -276,6 +296,11 @@ fn cut(text: &str, most: usize) -> String {
         Some((at, _)) if text.chars().count() > most => format!("{}…", text.get(..at).unwrap_or_default()),
         _ => text.to_owned(),
     }
+}
+
+/// What becomes of a report to a receiver of alerts alone: one of a file, or whose channel was of another kind when its rule was saved.
+fn no_report() -> Sent {
+    Sent::Never("such a channel takes alerts alone, no reports".to_owned())
 }
 
 /// Sends JSON.

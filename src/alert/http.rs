@@ -13,10 +13,11 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use self::shown::{ShownDeliveries, is_switched_off, shown, shown_channel};
+use self::shown::{ShownDeliveries, is_switched_off, ongoing, shown, shown_channel};
 use super::backtest::{backtest, try_question};
 use super::catalogue::{CHANNELS, Catalogue, CatalogueSource, KnownRule, Note, Origin, RULES, RuleKey};
 use super::channel::{Delivery, NamedChannel};
+use super::judge::RuleState;
 use super::machine::Line;
 use super::notice::{Kind, Notice};
 use super::observe::{Span, instant};
@@ -236,8 +237,11 @@ impl Asking<'_> {
         let catalogue = self.catalogue().await?;
         self.check_of_no_file(&catalogue, RULES, id)?;
         let rule = checked(saving::object(body)?)?;
-        for channel in &rule.body.channels {
-            catalogue.channel(self.project(), channel).ok_or_else(|| invalid(format!("channels: there is no channel `{channel}`")))?;
+        rule.check_hours().map_err(|problem| invalid(problem.to_string()))?;
+        for id in &rule.body.channels {
+            let channel = catalogue.channel(self.project(), id);
+            let channel = channel.ok_or_else(|| invalid(format!("channels: there is no channel `{id}`")))?;
+            channel.check_told(&rule).map_err(invalid)?;
         }
         self.try_question(id, &rule).await?;
         let saved = SavedRule { project: self.grant.name.to_string(), rule: rule.body, saved_ms: (self.parts.now_ms)() };
@@ -336,11 +340,14 @@ impl Asking<'_> {
         let by = self.user.clone().or(said).unwrap_or_else(|| self.grant.signature());
         let states = self.states(Some(id)).await?;
         let state = states.iter().find(|row| row.kind == kind::RULE).map(|row| serde_json::from_str(&row.body).unwrap_or_default());
-        let (episode, through) = state.map_or((0, 0), |state: super::judge::RuleState| (state.episode, state.cursor.unwrap_or_default()));
+        let state: RuleState = state.unwrap_or_default();
+        let lines = states.iter().filter(|row| row.kind == kind::LINE).filter_map(|row| serde_json::from_str(&row.body).ok());
+        let episode = ongoing(&state, &lines.collect::<Vec<Line>>());
         if is_ack && episode == 0 {
             return Err(QueryError::conflict("not_firing", format!("`{id}` is no alert now")));
         }
-        let note = Note { by, note: text("note")?, at: now_ms, until, episode, through };
+        let through = state.cursor.unwrap_or_default();
+        let note = Note { by, note: text("note")?, at: now_ms, until, episode, through, began: state.since };
         let mute = saving::mute(&self.parts.store, &known.key, |mute| {
             let place = if is_ack { &mut mute.ack } else { &mut mute.silence };
             *place = Some(note.clone());

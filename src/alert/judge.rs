@@ -35,6 +35,12 @@ pub(crate) struct RuleState {
     pub(crate) since: i64,
     /// The start of the last slot that was judged.
     pub(crate) cursor: Option<i64>,
+    /// When that was ripe, by the delay of the rule then: the clock said so much at least. 0 in what earlier releases wrote.
+    #[serde(default)]
+    pub(crate) ripe_ms: i64,
+    /// The last slot that was judged before the clock was found to be behind that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) judged_to: Option<i64>,
     /// What was asked, as [`Rule::fingerprint`] says; 0 before anything was.
     #[serde(default)]
     pub(crate) asked: u64,

@@ -196,6 +196,16 @@ impl Line {
         matches!(self.phase, Phase::Firing | Phase::Recovering | Phase::NoData)
     }
 
+    /// Whether channels were told that it flaps, and nothing since: to them it goes on, also while it is right.
+    pub(crate) const fn is_told_to_flap(&self) -> bool {
+        self.is_flapping && self.is_told_flapping
+    }
+
+    /// The slot in which what people know of it began: of what they were told to flap not each time that it is wrong.
+    pub(crate) const fn began(&self) -> i64 {
+        if self.is_told_to_flap() { self.told_since } else { self.episode }
+    }
+
     /// Whether there is nothing to remember of it but that it exists.
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Ok && self.told == Told::Ok && !self.is_flapping && self.changes.is_empty()

@@ -6,6 +6,7 @@
 //! May go wrong: the store is away: then nothing is judged, and all is caught up in order. Another instance has taken the alerts: then
 //! nothing of this one is written any more ([`Ended::Lost`]).
 
+mod clock;
 mod delays;
 mod due;
 mod evaluate;

@@ -3,6 +3,7 @@
 //! [`RuleBody`] is how it is written, in files and over HTTP; [`Rule`] is its checked form. Promise: an error names the field and the value.
 
 mod body;
+mod hours;
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 pub use self::body::RuleBody;
-pub(crate) use self::body::{Active, Against, Condition, NoData, Reduce, Severity};
+pub(crate) use self::body::{Against, Condition, NoData, Reduce, Severity};
+use self::hours::Hours;
 use crate::query::Interval;
 
 /// The least `missed_after`: data is never there the moment that a slot is over.
@@ -56,15 +58,6 @@ pub struct Rule {
     hours: Option<Hours>,
     /// How long after the end of a slot its number may still change without an event being late, milliseconds.
     open_ms: i64,
-}
-
-/// When channels may be told, as it was read.
-#[derive(Clone, Debug)]
-struct Hours {
-    days: Vec<usize>,
-    from: Time,
-    to: Time,
-    zone: TimeZone,
 }
 
 /// What is wrong with a rule.
@@ -279,37 +272,6 @@ impl RuleBody {
             }
         }
         Ok(())
-    }
-}
-
-impl Active {
-    fn check(&self, zone: &TimeZone) -> Result<Hours, RuleError> {
-        let wrong = |text: &str| RuleError { field: "active", problem: format!("`{}` cannot be read", short(text)) };
-        let time = |text: &String| time_of_day(text).ok_or_else(|| wrong(text));
-        let days = self.days.iter().map(|day| DAYS.iter().position(|known| known == day).ok_or_else(|| wrong(day)));
-        let zone = if self.timezone.is_empty() { zone.clone() } else { zone_of("active", &self.timezone)? };
-        let (from, to) = (time(&self.from)?, time(&self.to)?);
-        if from == to {
-            let problem =
-                format!("from `{}` to `{}` is no time: leave `active` out where it is always", short(&self.from), short(&self.to));
-            return Err(RuleError { field: "active", problem });
-        }
-        Ok(Hours { days: days.collect::<Result<_, _>>()?, from, to, zone })
-    }
-}
-
-impl Hours {
-    fn hold(&self, at_ms: i64) -> bool {
-        let Ok(at) = Timestamp::from_millisecond(at_ms) else { return true };
-        let at = at.to_zoned_datetime(self.zone.clone());
-        let is_over_midnight = self.from > self.to;
-        let is_within =
-            if is_over_midnight { at.time() >= self.from || at.time() < self.to } else { (self.from..self.to).contains(&at.time()) };
-        // The night belongs to the day on which it began.
-        let began_yesterday = is_over_midnight && at.time() < self.to;
-        let day = at.weekday().to_monday_zero_offset() as usize;
-        let day = if began_yesterday { (day + 6) % 7 } else { day };
-        is_within && (self.days.is_empty() || self.days.contains(&day))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where notices are sent over HTTP, and the guard in front of it.
 //!
 //! Promises: a name is resolved once and every address is checked; the connection goes to a checked address, the next one where nobody is
-//! at the first, under the name that was resolved. No redirect is followed, no proxy is used, at most 64 KiB of an answer are read and
-//! nothing of it is shown. Only `https` on the usual ports, unless the one who wrote the channel may say otherwise ([`Trust::Operator`]).
+//! at the first, under the name that was resolved. No redirect is followed, no proxy is used, at most 64 KiB of an answer are read, and as
+//! much of what comes before it (its head, and any number of `100 Continue`); nothing of it is shown. Only `https` on the usual ports, unless the one who wrote the channel may say otherwise ([`Trust::Operator`]).
 //! Pulse's own address is refused where it is not a public one, and not where it is: who may save a channel may ask it anything anyway, and a
 //! notice carries no key.
 //! May go wrong: a name resolves to an address that is not to be reached: nothing is sent.
@@ -19,6 +19,7 @@ use hyper_rustls::ConfigBuilderExt;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use jiff::Timestamp;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
@@ -32,8 +33,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(10);
 /// How long the rest of an answer is read once its status is known.
 const REST: Duration = Duration::from_secs(1);
-/// Most of an answer that is read.
+/// Most of an answer that is read, and of its head with what may come before it.
 const MAX_ANSWER: usize = 64 << 10;
+const MAX_HEAD: usize = 64 << 10;
 /// Ports that channels saved over HTTP may reach: others are of services that may take a request for a command.
 const PORTS: [u16; 2] = [443, 8443];
 /// Longest pause that a receiver may ask for.
@@ -281,6 +283,9 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let later = |why: &str| Sent::Later { why: why.to_owned(), pause: None };
+    // There is one answer on a connection. Without this, interim ones would be read as long as they come.
+    let (read, write) = tokio::io::split(stream);
+    let stream = tokio::io::join(read.take((MAX_HEAD + MAX_ANSWER) as u64), write);
     let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
         return later("the receiver speaks no HTTP");
     };

@@ -30,6 +30,11 @@ fn a_file_says_rules_and_channels_and_what_is_wrong_is_named() {
         ("[alerts.a]\nreport = 'ledger'\nquestion = {outcome = 'lost'}\ncondition = {above = 1}\n", "question.outcome: `lost`"),
         ("[alerts.a]\nreport = 'trends'\nquestion = {series = [{event = 'x'}]}\nline = 'zzz'\ncondition = {above = 1}\n", "line: `zzz`"),
         ("[alerts.a]\nreport = 'board'\ninterval = 'day'\nreport_at = '09:00'\n", "`board` must be the name"),
+        (
+            "[alerts.a]\nreport = 'board'\nquestion = {board = 'b'}\ninterval = 'day'\nreport_at = '09:00'\n\
+             active = {from = '10:00', to = '18:00'}\n",
+            "alerts.a.active: ",
+        ),
     ] {
         let problem = read(text).err().unwrap();
         assert!(problem.contains(expected), "{problem}, not {expected}");
@@ -185,4 +190,17 @@ fn who_acknowledges_has_seen_what_was_an_alert_then_and_of_an_earlier_release_al
     let ack = of(serde_json::json!({"by": "ada", "at": 1, "until": 2, "episode": 60_000, "through": 120_000}));
     assert_eq!([60_000, 120_000, 180_000].map(|began| ack.covers(began)), [true, true, false]);
     assert!(of(serde_json::json!({"by": "ada", "at": 1, "until": 2, "episode": 60_000})).covers(180_000));
+}
+
+#[test]
+fn an_acknowledgement_is_of_the_alert_of_one_life_of_its_rule() {
+    let state = |since, episode| RuleState { since, episode, ..RuleState::default() };
+    let ack = Note { episode: 60_000, through: 120_000, began: 50_000, ..Note::default() };
+    assert!(ack.is_of(&state(50_000, 60_000)));
+    assert!(!ack.is_of(&state(70_000, 60_000)), "it began anew within the slot");
+    assert!(!ack.is_of(&state(50_000, 180_000)), "another alert");
+    let of_earlier_release = Note { began: 0, ..ack };
+    assert!(of_earlier_release.is_of(&state(70_000, 60_000)) && !of_earlier_release.is_of(&state(70_000, 180_000)));
+    let of_nothing = Note { episode: 0, ..of_earlier_release };
+    assert!(!of_nothing.is_of(&state(50_000, 0)));
 }

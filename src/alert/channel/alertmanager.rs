@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Channel, Delivery, Settings, post_json};
+use super::{Channel, Delivery, Settings, no_report, post_json};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::observe::instant;
 use crate::alert::target::{Sent, Target};
@@ -23,7 +23,8 @@ impl Channel for Alertmanager {
     fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
         async move {
             match delivery.notice.kind {
-                Kind::Summary | Kind::Revision | Kind::Report => Sent::Done,
+                Kind::Summary | Kind::Revision => Sent::Done,
+                Kind::Report => no_report(),
                 _ => post_json(&self.0, &alerts(&delivery.notice, delivery.now_s * 1_000)).await,
             }
         }
@@ -32,6 +33,10 @@ impl Channel for Alertmanager {
 
     fn wants_repeats(&self) -> bool {
         true
+    }
+
+    fn takes_reports(&self) -> bool {
+        false
     }
 }
 

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::alert::notice::Kind;
 
 fn opened(written: Value, trust: &Trust) -> Result<NamedChannel, String> {
     NamedChannel::open("a", written.as_object().unwrap(), trust)
@@ -84,4 +85,22 @@ fn who_has_a_key_alone_names_no_secret_and_sends_no_mail() {
 #[test]
 fn texts_are_cut_between_characters() {
     assert_eq!((cut("äöü", 3), cut("äöüß", 3)), ("äöü".to_owned(), "äö…".to_owned()));
+}
+
+#[tokio::test]
+async fn a_report_to_a_receiver_of_alerts_alone_is_refused_and_not_said_to_be_delivered() {
+    let report = crate::alert::machine::tests::rule(json!({"condition": null, "resolve": null, "interval": "day", "report_at": "09:00"}));
+    let alert = crate::alert::machine::tests::rule(json!({}));
+    let url = "http://127.0.0.1:1/";
+    for (kind, more, takes_reports) in
+        [("alertmanager", json!({}), false), ("pagerduty", json!({"routing_key": "env:PATH"}), false), ("webhook", json!({}), true)]
+    {
+        let mut written = json!({"kind": kind, "url": url});
+        written.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let channel = opened(written, &Trust::Operator).unwrap();
+        assert_eq!((channel.check_told(&report).is_ok(), channel.check_told(&alert)), (takes_reports, Ok(())), "{kind}");
+        let delivery = Delivery { id: Uuid::nil(), notice: Notice::about_pulse(Kind::Report, 0), now_s: 0 };
+        let is_refused = matches!(channel.channel.tell(&delivery).await, Sent::Never(_));
+        assert_eq!(is_refused, !takes_reports, "{kind}");
+    }
 }

@@ -12,7 +12,7 @@ use super::Asking;
 use crate::alert::observe::instant;
 use crate::alert::rule::short;
 use crate::query::{QueryError, check_once};
-use crate::store::tables::alert_states::{self, Newest, Page, Stored, kind};
+use crate::store::tables::alert_states::{self, Before, Newest, Page, Stored, kind};
 
 /// How many rows of each kind are shown where nobody says how many.
 const SHOWN: u64 = 100;
@@ -44,12 +44,17 @@ struct Next {
 
 impl Next {
     fn of(history: &Page, slots: &Page) -> Self {
-        let last = |page: &Page| page.rows.last().filter(|_| page.is_cut).map(|row| row.slot);
-        // The last slot may have had more changes, unless it is the only one.
-        let only = history.rows.first().map(|row| row.slot);
-        let history = last(history).map(|slot| if Some(slot) == only { slot } else { slot + 1 });
-        Self { history: history.map(instant), slots: last(slots).map(instant) }
+        let last = |page: &Page, show: fn(&Stored) -> String| page.rows.last().filter(|_| page.is_cut).map(show);
+        // Of a slot there is one row of what was seen, and any number of what happened.
+        let history = last(history, |row| format!("{}/{}", instant(row.slot), row.version));
+        Self { history, slots: last(slots, |row| instant(row.slot)) }
     }
+}
+
+/// Before what rows are asked for: a time, or what [`Next`] says.
+fn before_of(text: &str, now_ms: i64) -> Option<Before> {
+    let (at, version) = text.split_once('/').unwrap_or((text, "0"));
+    Some(Before { slot: crate::query::instant(at, now_ms)?, version: version.parse().ok()? })
 }
 
 impl Asking<'_> {
@@ -57,12 +62,12 @@ impl Asking<'_> {
     pub(super) async fn history(&self, id: &str, query: &str) -> Result<Vec<u8>, QueryError> {
         check_once(query, None)?;
         let known = self.known(id).await?.0;
-        let (mut limit, mut before) = (SHOWN, i64::MAX / 1_000_000);
+        let (mut limit, mut before) = (SHOWN, Before { slot: i64::MAX / 1_000_000, version: 0 });
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let wrong = || QueryError::invalid("invalid_parameter", format!("`{key}` is `{}`", short(&value)));
             match &*key {
                 "limit" => limit = value.parse().map_err(|_| wrong())?,
-                "before" => before = crate::query::instant(&value, (self.parts.now_ms)()).ok_or_else(wrong)?,
+                "before" => before = before_of(&value, (self.parts.now_ms)()).ok_or_else(wrong)?,
                 _ => return Err(wrong()),
             }
         }
@@ -97,17 +102,21 @@ mod tests {
 
     fn row(slot: i64, body: &str) -> Stored {
         let kind = kind::HISTORY.to_owned();
-        Stored { kind, project: 1, rule: "a".to_owned(), entry: String::new(), slot, at: slot + 1, body: body.to_owned() }
+        Stored { kind, project: 1, rule: "a".to_owned(), entry: String::new(), slot, at: slot + 1, body: body.to_owned(), version: 5 }
     }
 
     #[test]
     fn the_next_page_begins_where_this_one_was_cut() {
         let page = |slots: &[i64], is_cut| Page { rows: slots.iter().map(|slot| row(*slot, "{}")).collect(), is_cut };
-        let at = |slot: i64| Some(instant(slot));
+        let (at, within) = (|slot: i64| Some(instant(slot)), |slot: i64| Some(format!("{}/5", instant(slot))));
         assert_eq!(Next::of(&page(&[9, 8], false), &page(&[9, 8], false)), Next::default());
-        assert_eq!(Next::of(&page(&[9, 8], true), &page(&[9, 7], true)), Next { history: at(9), slots: at(7) });
-        assert_eq!(Next::of(&page(&[9, 9], true), &page(&[], true)), Next { history: at(9), slots: None });
-        assert_eq!(Next::of(&page(&[9_000, 7_000], true), &page(&[], false)), Next { history: at(7_001), slots: None });
+        assert_eq!(Next::of(&page(&[9, 8], true), &page(&[9, 7], true)), Next { history: within(8), slots: at(7) });
+        assert_eq!(Next::of(&page(&[9, 9], true), &page(&[], true)), Next { history: within(9), slots: None });
+        assert_eq!(before_of(&within(9).unwrap(), 0), Some(Before { slot: 9, version: 5 }), "it is asked for as it was said");
+        assert_eq!(before_of(&at(9).unwrap(), 0), Some(Before { slot: 9, version: 0 }), "without what happened in that slot");
+        for wrong in ["", "/5", "1970-01-01/", "1970-01-01/-1", "1970-01-01/5/5"] {
+            assert_eq!(before_of(wrong, 0), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -59,6 +59,12 @@ pub(super) fn shown_channel(channel: &NamedChannel, gone: &[Stored], deliveries:
     shown
 }
 
+/// The alert that people can be at: the one that goes on, or while channels know that a line flaps the one that they know of.
+pub(super) fn ongoing(state: &RuleState, lines: &[Line]) -> i64 {
+    let flaps = state.told_episode != 0 && lines.iter().any(Line::is_told_to_flap);
+    if flaps { state.told_episode } else { state.episode }
+}
+
 /// A rule as lists show it.
 pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue) -> Value {
     let mine = |row: &&Stored| row.rule == known.key.id;
@@ -80,10 +86,10 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
         () => "new",
     };
     let mute = catalogue.mutes.get(&known.key).cloned().unwrap_or_default();
-    let episode = state.as_ref().map_or(0, |state| state.episode);
-    let ack = mute.ack.filter(|ack| ack.episode == episode && episode != 0);
+    let episode = state.as_ref().map_or(0, |state| ongoing(state, &lines));
+    let ack = mute.ack.filter(|ack| state.as_ref().is_some_and(|state| ack.is_of(state)));
     let alerts = || lines.iter().filter(|line| line.is_alert());
-    let has_seen = |line: &&Line| ack.as_ref().is_some_and(|ack| ack.covers(line.episode));
+    let has_seen = |line: &&Line| ack.as_ref().is_some_and(|ack| ack.covers(line.began()));
     let (version, file) = match &known.origin {
         Origin::Saved { version, file, .. } => (Some(*version), file.clone()),
         Origin::File(path) => (None, Some(name_of(path))),
@@ -95,4 +101,27 @@ pub(super) fn shown(known: &KnownRule, states: &[Stored], catalogue: &Catalogue)
         "unacknowledged": alerts().filter(|line| !has_seen(line)).count(), "flapping": lines.iter().any(|line| line.is_flapping),
         "ack": ack, "silence": mute.silence, "missing_channels": catalogue.missing_channels(known), "rule": known.rule.body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::catalogue::Note;
+
+    #[test]
+    fn what_channels_know_to_flap_can_be_acknowledged_while_it_is_right_and_stays_so() {
+        let flaps =
+            |phase, episode| Line { phase, episode, told_since: 60_000, is_flapping: true, is_told_flapping: true, ..Line::default() };
+        let right = RuleState { cursor: Some(120_000), told_episode: 60_000, ..RuleState::default() };
+        let episode = ongoing(&right, &[flaps(Phase::Ok, 0)]);
+        let ack = Note { episode, through: 120_000, ..Note::default() };
+        assert_eq!((episode, ack.is_of(&right)), (60_000, true));
+        let wrong = RuleState { cursor: Some(180_000), episode: 180_000, ..right.clone() };
+        let line = flaps(Phase::Firing, 180_000);
+        assert!(ack.is_of(&wrong) && ack.covers(line.began()));
+        let steady = Line { is_flapping: false, is_told_flapping: false, ..line };
+        assert!(!ack.covers(steady.began()), "that it fires steadily they did not know");
+        assert_eq!((ongoing(&wrong, &[steady]), ongoing(&right, &[Line::default()])), (180_000, 0));
+        assert!(!ack.is_of(&RuleState { told_episode: 0, ..wrong }));
+    }
 }

@@ -16,7 +16,7 @@ fn notice(rule: &str, kind: Kind) -> Notice {
 
 fn stored(row: &AlertRow) -> Stored {
     let AlertRow { kind, project, rule, entry, slot, at, body } = row.clone();
-    Stored { kind: kind.to_owned(), project, rule, entry, slot, at, body }
+    Stored { kind: kind.to_owned(), project, rule, entry, slot, at, body, version: 0 }
 }
 
 fn later() -> Sent {

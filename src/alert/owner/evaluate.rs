@@ -98,6 +98,7 @@ impl Owner {
     /// Looks which rules are due.
     pub(super) async fn look(&mut self) {
         let now_ms = (self.parts.now_ms)();
+        self.follow_clock(now_ms);
         let mut oldest_ms = now_ms;
         let mut keys: Vec<(i64, RuleKey)> = Vec::new();
         for (key, owned) in &mut self.rules {
@@ -203,7 +204,9 @@ impl Owner {
         let slots = first_piece(rule, slots, owned.state.lines.len());
         let (first, last) = (*slots.first()?, *slots.last()?);
         let span = Span { from_ms: rule.look_back(first)?, until_ms: rule.next_slot(last)? };
-        let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms, is_anew: false };
+        // What was answered about them by a clock that was ahead is kept as if it were complete.
+        let is_anew = owned.state.judged_to.is_some_and(|judged_to| first <= judged_to);
+        let asked = Asked { span, ripe_ms: rule.ripe_ms(last)?.min(complete_ms), now_ms, is_anew };
         (owned.is_busy, owned.queued) = (true, None);
         let (key, known, queries) = (key.clone(), Arc::clone(&owned.known), self.parts.judging.clone());
         let failed = Evaluated { key: key.clone(), stage: Stage::Answered(Slots::default(), Err(Unanswered::of_bug())) };
@@ -274,6 +277,7 @@ impl Owner {
     fn judged(&self, known: &KnownRule, mut state: RuleState, slots: &Slots, judged: &Judged) -> Option<Work> {
         let (now_ms, last) = ((self.parts.now_ms)(), *slots.slots.last()?);
         Counter::AlertSlots.add(slots.slots.len() as u64);
+        state.ripe_ms = known.rule.ripe_ms(last).unwrap_or_default();
         keep_told_as(&mut state, known);
         let mut notices: Vec<Notice> = self.about(known).of_judged(&state, judged, now_ms).into_iter().collect();
         let again = self.judging_again(known, &mut state, last);
@@ -291,7 +295,7 @@ impl Owner {
     /// Tells the numbers of a slot: of the last one, if several were missed.
     fn reported(&self, known: &KnownRule, mut state: RuleState, observed: &Observed, slot: i64) -> Work {
         let now_ms = (self.parts.now_ms)();
-        state.cursor = Some(slot);
+        (state.cursor, state.ripe_ms) = (Some(slot), known.rule.ripe_ms(slot).unwrap_or_default());
         let again = self.judging_again(known, &mut state, slot);
         let mut notices: Vec<Notice> = again.notice.into_iter().collect();
         if !self.is_muted(known, now_ms) {

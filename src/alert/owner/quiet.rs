@@ -22,9 +22,9 @@ impl Owner {
     /// Whether channels may be told of its lines.
     pub(super) fn quiet(&self, known: &KnownRule, state: &RuleState, now_ms: i64) -> impl Fn(&str, &Line) -> Quiet + Send + use<> {
         let ack = self.catalogue.mutes.get(&known.key).and_then(|mute| mute.ack.clone());
-        let ack = ack.filter(|ack| ack.episode == state.episode && ack.until > now_ms);
+        let ack = ack.filter(|ack| ack.is_of(state) && ack.until > now_ms);
         let is_muted = self.is_muted(known, now_ms);
-        move |_, line| Quiet { is_muted, is_acked: ack.as_ref().is_some_and(|ack| ack.covers(line.episode)) }
+        move |_, line| Quiet { is_muted, is_acked: ack.as_ref().is_some_and(|ack| ack.covers(line.began())) }
     }
 
     /// Tells what was kept back and still holds.

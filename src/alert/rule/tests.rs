@@ -68,6 +68,35 @@ fn a_report_of_some_days_may_come_late_on_each_of_them() {
 }
 
 #[test]
+fn a_report_that_is_never_told_in_its_hours_is_refused_with_both_times() {
+    let checked = |interval: &str, at: &str, active: serde_json::Value| {
+        let report = json!({"interval": interval, "report_at": at, "active": active, "condition": null, "resolve": null});
+        rule(report).check_hours().map_err(|problem| problem.to_string())
+    };
+    let office = |more: serde_json::Value| {
+        let mut hours = json!({"from": "10:00", "to": "18:00"});
+        hours.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        hours
+    };
+    let problem = checked("day", "09:00", office(json!({}))).unwrap_err();
+    assert!(problem.starts_with("active: from `10:00` to `18:00`") && problem.contains("`report_at` `09:00`"), "{problem}");
+    assert_eq!(checked("day", "10:00", office(json!({}))), Ok(()));
+    assert!(checked("day", "18:00", office(json!({}))).is_err(), "the end is excluded");
+    for weekday in DAYS {
+        assert_eq!(checked("day", "12:00", office(json!({"days": [weekday]}))), Ok(()), "{weekday}");
+        assert_eq!(checked("month", "12:00", office(json!({"days": [weekday]}))), Ok(()), "a month that begins on {weekday}");
+        let weekly = checked("week", "12:00", office(json!({"days": [weekday]})));
+        assert_eq!(weekly.is_ok(), weekday == "mon", "{weekday}: weeks are over on Monday");
+    }
+    assert!(checked("week", "12:00", office(json!({"days": ["tue"]}))).unwrap_err().contains(" on tue never"));
+    // Nine in UTC is ten in Berlin, in summer eleven.
+    assert_eq!(checked("day", "09:00", office(json!({"timezone": "Europe/Berlin"}))), Ok(()));
+    assert_eq!(checked("day", "08:30", office(json!({"timezone": "Europe/Berlin"}))), Ok(()), "in summer");
+    assert!(checked("day", "07:30", office(json!({"timezone": "Europe/Berlin"}))).is_err());
+    assert_eq!(rule(json!({"active": {"from": "10:00", "to": "18:00"}})).check_hours(), Ok(()), "no report");
+}
+
+#[test]
 fn a_number_is_right_again_behind_the_threshold_of_resolve() {
     let sides = |rule: &Rule, values: [f64; 3]| values.map(|value| rule.side(value));
     assert_eq!(sides(&rule(json!({})), [11.0, 10.0, 5.0]), [Side::Wrong, Side::Between, Side::Right]);

@@ -107,7 +107,7 @@ fn names_of_this_network_may_be_meant_where_a_network_is_allowed() {
 
 #[tokio::test]
 async fn a_status_counts_whether_its_body_ends_or_not() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target::new(&format!("http://{}/", listener.local_addr().unwrap()), Trust::Operator).unwrap();
     let receiver = crate::lifecycle::spawn_apart(async move {
@@ -119,6 +119,35 @@ async fn a_status_counts_whether_its_body_ends_or_not() {
     });
     assert_eq!(target.post(Outgoing::json(&serde_json::json!({}))).await, Sent::Done);
     receiver.await.unwrap();
+}
+
+/// What comes of sending to a receiver that says so many times `100 Continue`, and then that it is done.
+async fn sent_to_one_that_continues(times: usize) -> Sent {
+    use tokio::io::AsyncWriteExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::new(&format!("http://{}/", listener.local_addr().unwrap()), Trust::Operator).unwrap();
+    let receiver = crate::lifecycle::spawn_apart(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        for _ in 0..times {
+            if stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+                return;
+            }
+        }
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
+        // Until the other side has had enough.
+        drop(stream.read(&mut [0; 4096]).await);
+    });
+    let sent = target.post(Outgoing::json(&serde_json::json!({}))).await;
+    receiver.await.unwrap();
+    sent
+}
+
+#[tokio::test]
+async fn interim_answers_are_read_up_to_a_bound() {
+    assert_eq!(sent_to_one_that_continues(3).await, Sent::Done);
+    let broken = Sent::Later { why: "the connection broke".to_owned(), pause: None };
+    assert_eq!(sent_to_one_that_continues(1_000_000).await, broken);
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ pub struct Stored {
     pub at: i64,
     /// As in [`AlertRow`].
     pub body: String,
+    /// No other row has it, and those that were written later have a higher one.
+    pub version: u64,
 }
 
 /// Who writes, and the version of the first row; those of later inserts must be higher.
@@ -231,7 +233,7 @@ pub async fn slots(store: &ClickHouse, of: JudgedSlots<'_>) -> Result<Vec<Stored
     read(store, &to.uint(MOST_REVISED)).await
 }
 
-/// The newest rows of one kind about a rule, from before `before` ms, newest first: as many as are wanted, and have few enough bytes.
+/// The newest rows of one kind about a rule, from before `before`, newest first: as many as are wanted, and have few enough bytes.
 pub async fn newest(store: &ClickHouse, of: Newest<'_>) -> Result<Page, ClickHouseError> {
     let limit = of.limit.min(MOST_SHOWN);
     // How long they are is known before any of them is read.
@@ -261,6 +263,15 @@ pub struct Page {
     pub is_cut: bool,
 }
 
+/// A place among the rows of a rule: a slot may have more of them than are read at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Rows of slots before this, milliseconds since 1970,
+    pub slot: i64,
+    /// and those of it with a lower version.
+    pub version: u64,
+}
+
 /// Which rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Newest<'a> {
@@ -270,8 +281,8 @@ pub struct Newest<'a> {
     pub project: u64,
     /// Its id.
     pub rule: &'a str,
-    /// Slots before this, milliseconds since 1970.
-    pub before: i64,
+    /// Those before this.
+    pub before: Before,
     /// How many.
     pub limit: u64,
 }
@@ -281,20 +292,21 @@ impl Newest<'_> {
     fn ordered(self, to: Statement, limit: u64) -> Statement {
         let Self { kind, project, rule, before, .. } = self;
         let to = to.sql(" FINAL WHERE kind = ").string(kind).sql(" AND project_id = ").uint(project);
-        let to = to.sql(" AND rule = ").string(rule).sql(" AND slot < fromUnixTimestamp64Milli(").int(before);
+        let to = to.sql(" AND rule = ").string(rule).sql(" AND slot <= fromUnixTimestamp64Milli(").int(before.slot);
+        let to = to.sql(") AND (slot < fromUnixTimestamp64Milli(").int(before.slot).sql(") OR version < ").uint(before.version);
         to.sql(") ORDER BY slot DESC, version DESC LIMIT ").uint(limit)
     }
 }
 
 fn select(store: &ClickHouse) -> Statement {
     let to = Statement::of("SELECT kind, project_id, rule, entry, toUnixTimestamp64Milli(slot) AS slot_ms, ");
-    to.sql("toUnixTimestamp64Milli(at) AS at_ms, body FROM ").table(&store.table(ALERT_STATES.name()))
+    to.sql("toUnixTimestamp64Milli(at) AS at_ms, body, version FROM ").table(&store.table(ALERT_STATES.name()))
 }
 
 async fn read(store: &ClickHouse, to: &Statement) -> Result<Vec<Stored>, ClickHouseError> {
-    type Row = (String, Whole<u64>, String, String, Whole<i64>, Whole<i64>, String);
+    type Row = (String, Whole<u64>, String, String, Whole<i64>, Whole<i64>, String, Whole<u64>);
     let read: Vec<Row> = rows(store, to).await?;
-    let stored = read.into_iter().map(|(kind, project, rule, entry, slot, at, body)| Stored {
+    let stored = read.into_iter().map(|(kind, project, rule, entry, slot, at, body, version)| Stored {
         kind,
         project: project.0,
         rule,
@@ -302,6 +314,7 @@ async fn read(store: &ClickHouse, to: &Statement) -> Result<Vec<Stored>, ClickHo
         slot: slot.0,
         at: at.0,
         body,
+        version: version.0,
     });
     Ok(stored.collect())
 }

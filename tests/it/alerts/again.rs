@@ -86,3 +86,46 @@ async fn a_line_that_fires_after_others_were_acknowledged_is_an_incident_of_its_
     assert_eq!((keys[0], keys[1]), (keys[3], keys[2]), "{called:#?}");
     assert!(keys[0] != keys[1] && keys[4] == keys[1], "{called:#?}");
 }
+
+#[tokio::test]
+async fn an_acknowledgement_is_none_of_what_the_rule_asks_next_within_the_same_slot() {
+    let mut world = World::start("", &[]).await;
+    // By the day, so that no other slot comes.
+    pass_to_noon(&mut world);
+    let daily = |kind: &str| {
+        let mut rule = many(kind, &["hook"]);
+        (rule["interval"], rule["condition"]) = (json!("day"), json!({"below": 1}));
+        rule
+    };
+    world.put("loud", &daily("none")).await;
+    world.receiver.wait("/hook", 1).await;
+    let first = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({"by": "ada"})).await.0, StatusCode::OK);
+    world.until("loud", |rule| rule["ack"]["by"] == "ada" && rule["unacknowledged"] == 0).await;
+    world.put("loud", &daily("neither")).await;
+    world.receiver.wait("/hook", 3).await;
+    let second = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert_eq!((&second["ack"], &second["unacknowledged"]), (&Value::Null, &json!(1)), "{first:#} {second:#}");
+    assert_eq!(second["episode"], first["episode"], "of the same slot");
+}
+
+#[tokio::test]
+async fn what_is_told_to_flap_can_be_acknowledged_while_it_is_right() {
+    let mut world = World::start("", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    let acknowledge = async |world: &World| ask(world.http(), Method::POST, "/v1/alerts/loud/ack", &json!({"by": "ada"})).await.0;
+    for number in [3, 1, 3, 1, 3, 1] {
+        world.send("loud", number).await;
+        world.begin_minute();
+        world.judged("loud").await;
+    }
+    assert_eq!(world.told("loud").await, ["firing", "resolved", "firing", "resolved", "flapping"]);
+    let right = world.until("loud", |rule| rule["state"] == "ok").await;
+    assert!(right["flapping"] == true && right["episode"].is_string(), "{right:#}");
+    assert_eq!(acknowledge(&world).await, StatusCode::OK);
+    world.send("loud", 3).await;
+    world.begin_minute();
+    let wrong = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert_eq!((&wrong["ack"]["by"], &wrong["unacknowledged"]), (&json!("ada"), &json!(0)), "{wrong:#}");
+}

@@ -358,3 +358,25 @@ async fn a_twentieth_of_the_events_that_comes_two_hours_late_revises_verdicts_an
     let (late, all) = (held_back.len(), MINUTES.iter().sum::<usize>());
     println!("{late} of {all} events came 2 h late: {} revisions, {} pages as before", MINUTES.len() - 1, world.hooks().len());
 }
+
+#[tokio::test]
+async fn a_rule_is_judged_on_where_the_clock_was_ahead_for_a_while() {
+    let mut world = World::start("", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    world.leap(7_200).await;
+    let ahead = world.judged("loud").await["judged_through"].clone();
+    world.pass(-7_200);
+    world.until("loud", |rule| rule["judged_through"].as_str() < ahead.as_str()).await;
+    world.begin_minute();
+    world.send("loud", 3).await;
+    world.begin_minute();
+    let fires = world.until("loud", |rule| rule["state"] == "firing").await;
+    assert!(fires["judged_through"].as_str() < ahead.as_str(), "{fires:#}");
+    world.begin_minute();
+    world.until("loud", |rule| rule["state"] == "ok").await;
+    assert_eq!(world.told("loud").await, ["firing", "resolved"]);
+    let history = world.history("loud").await;
+    let set_back: Vec<&Value> = history["history"].as_array().unwrap().iter().filter(|entry| entry["event"] == "clock").collect();
+    assert!(set_back.len() == 1 && set_back[0]["judged_through"].as_str() >= ahead.as_str(), "{history:#}");
+}

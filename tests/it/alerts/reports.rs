@@ -184,3 +184,24 @@ async fn every_report_fires_and_resolves() {
     let text: String = world.hooks().iter().map(|told| format!("{} ", told.kind())).collect();
     assert!(!text.contains("delayed"), "{text}");
 }
+
+#[tokio::test]
+async fn a_report_that_nobody_would_be_told_is_refused_when_it_is_saved() {
+    let pager = "[channels.pager]\nkind = 'pagerduty'\nurl = '{url}/pager'\nrouting_key = 'env:HOOK_SECRET'\n";
+    let world = World::start(pager, &[]).await;
+    let report = |more: Value| {
+        let mut rule = daily("trends", json!({"series": [{"event": "signup"}]}), json!({"report_at": "09:00"}));
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rule
+    };
+    let of_day = |from: &str| json!({"active": {"from": from, "to": "18:00"}});
+    for (more, said) in [
+        (of_day("10:00"), ["active: from `10:00` to `18:00`", "`report_at` `09:00`"]),
+        (json!({"channels": ["hook", "pager"]}), ["channels: `pager` is of the kind `pagerduty`", "`report_at` `09:00`"]),
+    ] {
+        let (status, answer) = ask(world.http(), Method::PUT, "/v1/alerts/morning", &report(more)).await;
+        let message = answer["message"].as_str().unwrap();
+        assert!(status == StatusCode::BAD_REQUEST && said.iter().all(|said| message.contains(said)), "{answer}");
+    }
+    world.put("morning", &report(of_day("09:00"))).await;
+}

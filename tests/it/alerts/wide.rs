@@ -1,5 +1,7 @@
 //! Rules about each value of a breakdown that has more of them than are watched.
 
+use std::collections::BTreeSet;
+
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -112,4 +114,33 @@ async fn the_history_of_a_wide_rule_is_read_page_by_page_and_each_is_bounded() {
     }
     assert!(pages > 1 && seen.len() > MINUTES, "{} slots on {pages} pages", seen.len());
     assert!(seen.is_sorted_by(|newer, older| newer > older), "each once, the newest first: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_slot_with_more_changes_than_a_page_is_read_to_its_end() {
+    const LINES: usize = 250;
+    let mut world = World::start("", &[]).await;
+    let mut rule = many("buy", &[]);
+    rule["question"]["breakdown"] = json!("properties.plan");
+    (rule["condition"], rule["max_groups"]) = (json!({"above": 0}), json!(2 * LINES));
+    world.put("plans", &rule).await;
+    world.judged("plans").await;
+    send(&world, (0..LINES).flat_map(|plan| of_plan(&format!("{plan:03}"), 1, 1)).collect()).await;
+    world.pass(60);
+    world.until("plans", |rule| rule["firing"] == LINES).await;
+    let (mut fired, mut pages, mut before) = (Vec::new(), 0, "now".to_owned());
+    loop {
+        let (status, history) = world.http().get(&format!("/v1/alerts/plans/history?before={before}")).await;
+        assert_eq!(status, StatusCode::OK, "{history}");
+        let of_page = history["history"].as_array().unwrap().iter().filter(|entry| entry["change"] == "fired");
+        fired.extend(of_page.map(|entry| entry["line"].as_str().unwrap().to_owned()));
+        pages += 1;
+        match history["next"]["history"].as_str() {
+            Some(next) => before = next.to_owned(),
+            None => break,
+        }
+    }
+    assert!(pages > 2, "{pages} pages");
+    let lines = fired.iter().collect::<BTreeSet<_>>();
+    assert_eq!((fired.len(), lines.len()), (LINES, LINES), "each once");
 }

@@ -109,6 +109,8 @@ export interface Happened {
   waited_s?: number;
   /** How many were never judged. */
   slots?: number;
+  /** Up to when it was judged by another clock. */
+  judged_through?: string | null;
 }
 
 export interface History {

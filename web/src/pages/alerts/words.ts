@@ -71,6 +71,7 @@ export function happened_words(one: Happened, unit: Unit): string {
   if (one.event === "delayed") return "cannot be judged: data is missing";
   if (one.event === "judging") return `judged again after ${duration((one.waited_s ?? 0) * 1_000)}`;
   if (one.event === "missed") return `${plural(one.slots ?? 0, "slot")} from here on ${one.slots === 1 ? "was" : "were"} too many to be judged`;
+  if (one.event === "clock") return `goes on from here: it was judged${one.judged_through ? ` up to ${one.judged_through}` : ""} by a clock that said something else`;
   if (one.event === "told") return `told: ${one.title ?? one.kind}`;
   if (one.event === "notice") return `${one.kind} to ${one.channel}: ${one.outcome}${one.why ? `, ${one.why}` : ""}`;
   return one.event;
