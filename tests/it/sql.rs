@@ -210,6 +210,10 @@ const REFUSED: &[(&str, u16)] = &[
     ("WITH concat('x Aggregate', 'Function(sum, UInt64)') AS s SELECT * FROM values(s, 1)", 403),
     (r"SELECT getSubcolumn(1::Dynamic, 'Aggregate\x46unction(sum, UInt64)')", 403),
     ("SELECT d.\"AggregateFunction(sum, UInt64)\" FROM (SELECT 1::Dynamic AS d)", 403),
+    // Expressions in texts, which the server computes.
+    ("SELECT y FROM values('x String, y String ALIAS file(x)', '/etc/passwd')", 403),
+    ("SELECT y FROM values(('x String, y String ALIAS file(x)'), '/etc/passwd')", 403),
+    ("SELECT arrayReduce('groupConcat(file(char(47,101,116,99,47,112,97,115,115,119,100)))', ['a', 'b'])", 403),
     // Settings, formats and other statements.
     ("SELECT 1 SETTINGS readonly = 0", 403),
     ("SELECT 1 SETTINGS max_memory_usage = 0", 403),

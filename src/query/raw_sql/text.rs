@@ -11,8 +11,8 @@ mod names;
 use std::borrow::Cow;
 
 use self::names::{
-    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, Place, REFUSED, WITHHELD,
-    WITHHELD_AS,
+    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, Place, REFUSED, TYPES,
+    WITHHELD, WITHHELD_AS,
 };
 
 use crate::query::ask::fields::shortened;
@@ -113,14 +113,17 @@ fn check_types(spoken: &[&Token<'_>]) -> Result<(), QueryError> {
             Token::Sign(sign @ (',' | ')' | ']' | '}')) => {
                 let Some(call) = open.last_mut() else { continue };
                 let argument = &spoken[call.begins..at];
-                let names_type = match call.place {
-                    Some(Place::First) => call.number == 0,
-                    Some(Place::Second) => call.number == 1,
-                    Some(Place::Last) => call.number > 0 && *sign != ',',
-                    None => false,
+                let is_plain = || argument.iter().all(|token| token.is_plain());
+                let is_fine = match call.place {
+                    Some(Place::First) if call.number == 0 => is_plain() && begins_values(argument),
+                    Some(Place::Second) if call.number == 1 => is_plain(),
+                    Some(Place::Last) if call.number > 0 && *sign != ',' => is_plain(),
+                    _ => true,
                 };
-                if names_type && !argument.iter().all(|token| token.is_plain()) {
-                    return Err(not_allowed("a type, and the first argument of `values`, is plain: without escapes, names or calls"));
+                if !is_fine {
+                    return Err(not_allowed(
+                        "a type, and the first argument of `values`, is plain: no calls, names or escapes, and of columns types alone",
+                    ));
                 }
                 (call.number, call.begins) = (call.number + 1, at + 1);
                 if *sign != ',' {
@@ -131,6 +134,67 @@ fn check_types(spoken: &[&Token<'_>]) -> Result<(), QueryError> {
         }
     }
     Ok(())
+}
+
+/// Whether the server finds in the first argument of `values`, whose tokens are plain, a value, or columns with nothing but their types: it
+/// takes defaults too, which are expressions, and calls in them what no statement may call.
+fn begins_values(argument: &[&Token<'_>]) -> bool {
+    let mut argument = argument;
+    while let [Token::Sign('('), within @ .., Token::Sign(')')] = argument {
+        argument = within;
+    }
+    match argument {
+        [Token::Text(text)] => meant(text).is_some_and(|text| is_word(&text) || are_columns(&text)),
+        // What is selected from a list may be a text again.
+        several => !several.windows(2).any(|two| matches!(two, [Token::Text(_) | Token::Sign(')' | ']'), Token::Sign('.' | '[')])),
+    }
+}
+
+/// Whether a text is too little for columns.
+fn is_word(text: &str) -> bool {
+    text.chars().all(|character| character.is_alphanumeric() || "-_.:+@".contains(character))
+}
+
+/// Whether a text is columns with their types: `a String, b Array(Int8)`.
+fn are_columns(text: &str) -> bool {
+    let Ok(tokens) = tokens(text) else { return false };
+    let spoken: Vec<&Token<'_>> = tokens.iter().filter(|token| !matches!(token, Token::Gap(_))).collect();
+    let is_type = |token: &Token<'_>| matches!(token, Token::Word(word) if TYPES.contains(&word.to_lowercase().as_str()));
+    let calls = spoken.windows(2).any(|two| matches!(two, [before, Token::Sign('(')] if !is_type(before)));
+    let mut depth = 0_usize;
+    let columns = spoken.split(|token| {
+        match token {
+            Token::Sign('(') => depth += 1,
+            Token::Sign(')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && **token == Token::Sign(',')
+    });
+    !calls && columns.into_iter().all(is_column)
+}
+
+/// A name and a type, which may have parameters in one pair of parentheses.
+fn is_column(tokens: &[&Token<'_>]) -> bool {
+    let parameters = match tokens {
+        [Token::Word(_) | Token::Quoted(..), Token::Word(_)] => return true,
+        [Token::Word(_) | Token::Quoted(..), Token::Word(_), Token::Sign('('), parameters @ .., Token::Sign(')')] => parameters,
+        _ => return false,
+    };
+    let mut open = 1_usize;
+    parameters.iter().all(|token| {
+        match token {
+            Token::Sign('(') => open += 1,
+            Token::Sign(')') => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > 0
+    })
+}
+
+/// What a text says in which only quotes are escaped, as those within a type are.
+fn meant(written: &str) -> Option<String> {
+    let meant = written.replace("\\'", "'");
+    (!meant.contains('\\')).then_some(meant)
 }
 
 /// Whether a word says something of the server or the view where it stands alone.
@@ -171,16 +235,22 @@ fn unescaped(written: &str) -> String {
 }
 
 /// Checks the first argument of a call whose arguments `of_call` begins with: an aggregate that may be called, as one text, with or without
-/// parameters.
+/// parameters. Those are literals: the server computes what else stands there.
 fn check_aggregate(of_call: &[&Token<'_>]) -> Result<(), QueryError> {
-    let name = match of_call {
-        [Token::Text(text), Token::Sign(','), ..] => text.split('(').next().map(|name| name.trim().to_lowercase()),
+    let text = match of_call {
+        [Token::Text(text), Token::Sign(','), ..] => meant(text),
         _ => None,
     };
-    match name.is_some_and(|name| is_function(&name)) {
+    match text.is_some_and(|text| is_aggregate(&text)) {
         true => Ok(()),
-        false => Err(not_allowed("an aggregate is one text that names one which a statement may call")),
+        false => Err(not_allowed("an aggregate is one text that names one which a statement may call, with literals as parameters")),
     }
+}
+
+fn is_aggregate(text: &str) -> bool {
+    let Ok(tokens) = tokens(text) else { return false };
+    let mut spoken = tokens.iter().filter(|token| !matches!(token, Token::Gap(_)));
+    matches!(spoken.next(), Some(Token::Word(name)) if is_function(&name.to_lowercase())) && spoken.all(Token::is_plain)
 }
 
 fn check_word(word: &str, is_called: bool, is_quoted: bool) -> Result<(), QueryError> {
@@ -226,7 +296,7 @@ impl Token<'_> {
     /// Whether it says what it is, as a part of literals.
     fn is_plain(&self) -> bool {
         match self {
-            Self::Text(text) => !text.contains('\\'),
+            Self::Text(text) => meant(text).is_some(),
             Self::Word(word) => ["null", "true", "false"].iter().any(|plain| plain.eq_ignore_ascii_case(word)),
             Self::Sign(sign) => "()[],.-".contains(*sign),
             Self::Number(_) => true,

@@ -177,6 +177,31 @@ pub(super) const OF_SESSION: &[&str] =
 /// Columns of every view beside its own.
 pub(super) const OF_VIEW: [&str; 2] = ["_database", "_table"];
 
+/// Types that have parameters.
+pub(super) const TYPES: &[&str] = &[
+    "array",
+    "datetime",
+    "datetime64",
+    "decimal",
+    "decimal128",
+    "decimal256",
+    "decimal32",
+    "decimal64",
+    "dynamic",
+    "enum",
+    "enum16",
+    "enum8",
+    "fixedstring",
+    "json",
+    "lowcardinality",
+    "map",
+    "nested",
+    "nullable",
+    "time64",
+    "tuple",
+    "variant",
+];
+
 /// Which argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
