@@ -11,7 +11,7 @@ mod names;
 use std::borrow::Cow;
 
 use self::names::{
-    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, Place, REFUSED, TYPES,
+    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, REFUSED, TYPES, TypeArgument,
     WITHHELD, WITHHELD_AS,
 };
 
@@ -98,7 +98,7 @@ fn not_allowed(message: &str) -> QueryError {
 fn check_types(spoken: &[&Token<'_>]) -> Result<(), QueryError> {
     /// What is open at a token: of calls of [`OF_A_TYPE`] which argument counts, the number of the current one and where it begins.
     struct Open {
-        place: Option<Place>,
+        place: Option<TypeArgument>,
         number: usize,
         begins: usize,
     }
@@ -115,9 +115,9 @@ fn check_types(spoken: &[&Token<'_>]) -> Result<(), QueryError> {
                 let argument = &spoken[call.begins..at];
                 let is_plain = || argument.iter().all(|token| token.is_plain());
                 let is_fine = match call.place {
-                    Some(Place::First) if call.number == 0 => is_plain() && begins_values(argument),
-                    Some(Place::Second) if call.number == 1 => is_plain(),
-                    Some(Place::Last) if call.number > 0 && *sign != ',' => is_plain(),
+                    Some(TypeArgument::First) if call.number == 0 => is_plain() && begins_values(argument),
+                    Some(TypeArgument::Second) if call.number == 1 => is_plain(),
+                    Some(TypeArgument::Last) if call.number > 0 && *sign != ',' => is_plain(),
                     _ => true,
                 };
                 if !is_fine {
@@ -288,7 +288,7 @@ fn is_function(name: &str) -> bool {
 
 impl Token<'_> {
     /// Which argument names a type, if this is called.
-    fn names_type_in(&self) -> Option<Place> {
+    fn names_type_in(&self) -> Option<TypeArgument> {
         let (Self::Word(word) | Self::Quoted(word, _)) = self else { return None };
         OF_A_TYPE.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, place)| *place)
     }

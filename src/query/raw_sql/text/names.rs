@@ -152,20 +152,20 @@ pub(super) const WITHHELD_AS: &[&str] = &[
 pub(super) const OF_STATES: &str = "aggregatefunction";
 
 /// Functions of which an argument may name a type, or columns with their types, in a text; and which argument that is.
-pub(super) const OF_A_TYPE: [(&str, Place); 13] = [
-    ("values", Place::First),
-    ("cast", Place::Second),
-    ("accuratecast", Place::Second),
-    ("accuratecastornull", Place::Second),
-    ("accuratecastordefault", Place::Second),
-    ("dynamicelement", Place::Second),
-    ("variantelement", Place::Second),
-    ("getsubcolumn", Place::Second),
-    ("reinterpret", Place::Second),
-    ("jsonextract", Place::Last),
-    ("jsonextractcaseinsensitive", Place::Last),
-    ("jsonextractkeysandvalues", Place::Last),
-    ("jsonextractkeysandvaluescaseinsensitive", Place::Last),
+pub(super) const OF_A_TYPE: [(&str, TypeArgument); 13] = [
+    ("values", TypeArgument::First),
+    ("cast", TypeArgument::Second),
+    ("accuratecast", TypeArgument::Second),
+    ("accuratecastornull", TypeArgument::Second),
+    ("accuratecastordefault", TypeArgument::Second),
+    ("dynamicelement", TypeArgument::Second),
+    ("variantelement", TypeArgument::Second),
+    ("getsubcolumn", TypeArgument::Second),
+    ("reinterpret", TypeArgument::Second),
+    ("jsonextract", TypeArgument::Last),
+    ("jsonextractcaseinsensitive", TypeArgument::Last),
+    ("jsonextractkeysandvalues", TypeArgument::Last),
+    ("jsonextractkeysandvaluescaseinsensitive", TypeArgument::Last),
 ];
 
 /// Functions whose first argument names an aggregate in a text.
@@ -204,7 +204,7 @@ pub(super) const TYPES: &[&str] = &[
 
 /// Which argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum TypeArgument {
     First,
     Second,
     /// Where there are two or more.
