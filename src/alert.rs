@@ -244,6 +244,10 @@ impl Alerts {
 /// The file and what is wrong in it.
 pub fn check_files(folder: &str) -> Result<Vec<FileRule>, String> {
     let files = Files::read(folder)?;
+    // An instance goes on with such a rule, which tells nobody: it may have been there before that was known.
+    for (key, known) in &files.rules {
+        known.rule.check_hours().map_err(|problem| format!("{folder}: alerts.{}.{problem}", key.id))?;
+    }
     let of = |known: &Arc<catalogue::KnownRule>| FileRule {
         project: known.project_name.clone(),
         id: known.key.id.clone(),

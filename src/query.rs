@@ -48,7 +48,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::ask::fields::{check_once, check_size};
+pub(crate) use self::ask::fields::{check_once, check_size, with_keys_once};
 use self::ask::filter::names_cohort;
 pub(crate) use self::ask::interval::Interval;
 use self::ask::selection::Traffic;

@@ -43,8 +43,7 @@ pub(crate) struct Tested {
 /// Judges all slots of a span that would have been judged by now: their numbers are over, and all of their events are in the table.
 pub(crate) async fn backtest(queries: &Queries, known: &KnownRule, span: Span, now_ms: i64) -> Result<Tested, QueryError> {
     let through = queries.data_through(now_ms).await.unwrap_or(now_ms);
-    let span = Span { until_ms: span.until_ms.min(through - known.rule.open_ms()), ..span };
-    let slots = slots(&known.rule, span, now_ms)?;
+    let slots = slots(&known.rule, span, now_ms.min(through))?;
     let mut replay = Replay::default();
     for piece in slots.chunks(piece(&known.rule)) {
         let observed = observed(queries, known, piece, now_ms).await?;

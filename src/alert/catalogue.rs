@@ -253,7 +253,6 @@ impl Files {
         };
         let body = RuleBody::read(written)?;
         let rule = body.check().map_err(|problem| problem.to_string())?;
-        rule.check_hours().map_err(|problem| problem.to_string())?;
         rule.check_asked(clock::now_ms()).map_err(|problem| problem.message)?;
         let key = RuleKey { project: ProjectId::of_name(&project_name).0, id };
         let known = KnownRule { key: key.clone(), project_name, rule, origin: Origin::File(path.to_owned()) };

@@ -63,6 +63,8 @@ struct Waiting {
     attempts: u32,
     due: Instant,
     is_running: bool,
+    /// The identity of the channel that was told last.
+    told: u64,
 }
 
 /// A notice as it is kept.
@@ -165,7 +167,7 @@ impl Outbox {
             return;
         }
         let Kept { channel, first_ms, notice } = kept;
-        let waiting = Waiting { id, channel, notice, first_ms, attempts: 0, due: Instant::now(), is_running: false };
+        let waiting = Waiting { id, channel, notice, first_ms, attempts: 0, due: Instant::now(), is_running: false, told: 0 };
         self.waiting.insert(self.next, waiting);
         self.next += 1;
         self.ids.insert(id);
@@ -218,7 +220,7 @@ impl Outbox {
             let found = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
             let open = found.filter(|channel| !is_gone(&self.gone, channel));
             let channel = open.map_or_else(|| Arc::new(Missing) as Arc<dyn Channel>, |channel| Arc::clone(&channel.channel));
-            waiting.is_running = true;
+            (waiting.is_running, waiting.told) = (true, found.map_or(0, NamedChannel::identity));
             let delivery = Delivery { id: waiting.id, notice: waiting.notice.clone(), now_s: now_ms / 1_000 };
             begun.push(Begun { number, id: waiting.channel.clone(), channel, delivery });
         }
@@ -281,7 +283,8 @@ impl Outbox {
     pub(crate) fn end(&mut self, number: u64, sent: Sent, catalogue: &Catalogue, now_ms: i64) -> (Vec<AlertRow>, Ended) {
         let Some(waiting) = self.waiting.get(&number) else { return (Vec::new(), Ended::Delivered) };
         let channel = catalogue.channel(ProjectId(waiting.notice.project), &waiting.channel);
-        let off = channel.and_then(|channel| self.heed(&sent, channel, now_ms));
+        let told = waiting.told;
+        let off = channel.and_then(|channel| self.heed(&sent, channel, told, now_ms));
         let Some(waiting) = self.waiting.get_mut(&number) else { return (Vec::new(), Ended::Delivered) };
         waiting.is_running = false;
         waiting.attempts += 1;
@@ -309,8 +312,10 @@ impl Outbox {
     }
 
     /// Goes by what a receiver says of all that it may be told: to leave it alone for some time, or for good. The row that says the latter.
-    pub(crate) fn heed(&mut self, sent: &Sent, channel: &NamedChannel, now_ms: i64) -> Option<AlertRow> {
+    /// `told`: the identity of the channel that it answers to, which may be another one by now.
+    pub(crate) fn heed(&mut self, sent: &Sent, channel: &NamedChannel, told: u64, now_ms: i64) -> Option<AlertRow> {
         match sent {
+            _ if channel.identity() != told => None,
             Sent::Later { pause: Some(pause), .. } => {
                 let now = Instant::now();
                 self.paused.retain(|_, (_, until)| *until > now);

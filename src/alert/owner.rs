@@ -460,10 +460,10 @@ impl Owner {
             Subject::Notice(number) => number,
             Subject::Repeat(repeat) => {
                 // The next one follows soon: it is not kept, but it is counted.
-                self.again.end(&repeat, sent == Sent::Done, Instant::now());
+                let told = self.again.end(&repeat, sent == Sent::Done, Instant::now()).unwrap_or_default();
                 let (project, id) = repeat.channel();
-                let told = self.catalogue.channel(ProjectId(project), id);
-                let off = told.and_then(|told| self.outbox.heed(&sent, told, (self.parts.now_ms)()));
+                let named = self.catalogue.channel(ProjectId(project), id);
+                let off = named.and_then(|named| self.outbox.heed(&sent, named, told, (self.parts.now_ms)()));
                 off.into_iter().for_each(|row| self.gather(Work { rows: vec![row], state: None, notices: Vec::new() }));
                 let outcome = Delivered::of(&sent).as_str();
                 if sent != Sent::Done {

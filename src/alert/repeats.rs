@@ -6,7 +6,7 @@
 //! Bounds, beside those of the outbox: [`MOST_RUNNING`] at a time, [`MOST_PER_PROJECT`] of them of one project and [`MOST_PER_CHANNEL`] to one
 //! channel. The project of which the fewest run is the next.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,8 @@ pub(crate) struct BegunRepeat {
 pub(crate) struct Repeats {
     /// With its place among those that wait.
     waiting: BTreeMap<Repeat, (u64, Delivery)>,
-    running: BTreeSet<Repeat>,
+    /// With the identity of the channel that is told.
+    running: BTreeMap<Repeat, u64>,
     /// Until when channels are told none.
     resting: HashMap<(u64, String), Instant>,
     next: u64,
@@ -108,7 +109,7 @@ impl Repeats {
             && let Some((_, delivery)) = self.waiting.remove(&repeat)
         {
             if let Some(channel) = told.get(&repeat.channel) {
-                self.running.insert(repeat.clone());
+                self.running.insert(repeat.clone(), channel.identity());
                 begun.push(BegunRepeat { repeat, channel: Arc::clone(&channel.channel), delivery });
             }
         }
@@ -121,25 +122,25 @@ impl Repeats {
         }
         let mut of_projects: HashMap<u64, usize> = HashMap::new();
         let mut of_channels: HashMap<&(u64, String), usize> = HashMap::new();
-        for running in &self.running {
+        for running in self.running.keys() {
             *of_projects.entry(running.owner()).or_default() += 1;
             *of_channels.entry(&running.channel).or_default() += 1;
         }
         let of_project = |repeat: &Repeat| of_projects.get(&repeat.owner()).copied().unwrap_or_default();
         let has_room = |repeat: &Repeat| {
             let of_channel = of_channels.get(&repeat.channel).copied().unwrap_or_default();
-            of_project(repeat) < MOST_PER_PROJECT && of_channel < MOST_PER_CHANNEL && !self.running.contains(repeat)
+            of_project(repeat) < MOST_PER_PROJECT && of_channel < MOST_PER_CHANNEL && !self.running.contains_key(repeat)
         };
         let waiting = self.waiting.iter().filter(|(repeat, _)| has_room(repeat));
         waiting.min_by_key(|(repeat, (place, _))| (of_project(repeat), *place)).map(|(repeat, _)| repeat.clone())
     }
 
-    /// Takes note that one has ended, and whether it was taken.
-    pub(crate) fn end(&mut self, repeat: &Repeat, is_taken: bool, now: Instant) {
-        self.running.remove(repeat);
+    /// Takes note that one has ended, and whether it was taken; the identity of the channel that was told.
+    pub(crate) fn end(&mut self, repeat: &Repeat, is_taken: bool, now: Instant) -> Option<u64> {
         if !is_taken && !repeat.is_heartbeat() {
             self.resting.insert(repeat.channel.clone(), now + REST);
         }
+        self.running.remove(repeat)
     }
 }
 
@@ -178,7 +179,9 @@ mod tests {
         let begun = repeats.begin(&catalogue, |_| true, Instant::now());
         assert_eq!(projects(&begun), [1, 2, 1, 1, 1, 1, 1, 1, 1], "the one of which fewer run first");
         assert!(repeats.begin(&catalogue, |_| true, Instant::now()).is_empty(), "all of them hang");
-        begun.iter().for_each(|begun| repeats.end(&begun.repeat, true, Instant::now()));
+        for begun in &begun {
+            repeats.end(&begun.repeat, true, Instant::now());
+        }
         let names = |begun: &[BegunRepeat]| begun.iter().map(|begun| begun.repeat.channel.1.clone()).collect::<Vec<_>>();
         assert_eq!(
             names(&repeats.begin(&catalogue, |_| true, Instant::now())),
@@ -246,7 +249,9 @@ mod tests {
         }
         want(&mut repeats);
         let begun = repeats.begin(&catalogue, |_| true, now);
-        begun.iter().for_each(|begun| repeats.end(&begun.repeat, true, now));
+        for begun in &begun {
+            repeats.end(&begun.repeat, true, now);
+        }
         assert_eq!(to(begun), ["well", "hangs"], "that pulse is alive is told all the same");
         want(&mut repeats);
         assert_eq!(repeats.begin(&catalogue, |_| true, now + REST).len(), 3);

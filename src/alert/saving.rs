@@ -7,7 +7,7 @@ use super::channel::NamedChannel;
 use super::rule::is_id;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
-use crate::query::{QueryError, of_file};
+use crate::query::{QueryError, of_file, with_keys_once};
 use crate::store::tables::saved::{self, By, HeldThings, Saved, Shelf};
 
 /// Most rules and channels of a project, and most names that it ever had.
@@ -168,7 +168,8 @@ pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, QueryError> {
     if body.is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_slice(body)
+    with_keys_once(body)
+        .and_then(serde_json::from_value)
         .map_err(|problem| QueryError::invalid("invalid_body", format!("the body must be a JSON object: {problem}")))
 }
 

@@ -24,6 +24,7 @@ use crate::http::server::Call;
 use crate::ingest::{Geo, IngestLimits, Redrive, checked_clock};
 use crate::log::Log;
 use crate::outcome::DeadReason;
+use crate::query::with_keys_once;
 use crate::replay::dead::{self, Portion};
 
 /// Where it is.
@@ -106,7 +107,7 @@ impl Asked {
         let invalid =
             |problem: serde_json::Error| ApiError::bad_request("invalid_body", format!("the body must be a JSON object: {problem}"));
         // A struct would be read from a list too.
-        let object: Map<String, Value> = serde_json::from_slice(body).map_err(invalid)?;
+        let object: Map<String, Value> = with_keys_once(body).and_then(serde_json::from_value).map_err(invalid)?;
         serde_json::from_value(Value::Object(object)).map_err(invalid)
     }
 

@@ -180,8 +180,8 @@ impl ClickHouseConfig {
         if query_memory < LEAST_QUERY_MEMORY {
             return Err(format!("clickhouse.engine.max_query_memory = {query_memory}: must be at least 16MiB"));
         }
-        if query_memory > engine.max_memory {
-            // The engine would refuse a query at the lesser of both, whatever is written here.
+        // The engine would refuse a query at the lesser of both, whatever is written here. Where nothing is, it is the lesser.
+        if query_memory > engine.max_memory && query_memory != EngineConfig::default().max_query_memory {
             let (query_memory, memory) = (written(query_memory), written(engine.max_memory));
             return Err(format!(
                 "clickhouse.engine.max_query_memory = {query_memory}: is more than clickhouse.engine.max_memory = {memory}"
@@ -222,10 +222,6 @@ mod tests {
             refused(|config| config.engine.max_query_memory = 4 << 30),
             "clickhouse.engine.max_query_memory = 4GiB: is more than clickhouse.engine.max_memory = 3GiB"
         );
-        assert_eq!(
-            refused(|config| config.engine.max_memory = 768 << 20),
-            "clickhouse.engine.max_query_memory = 1GiB: is more than clickhouse.engine.max_memory = 768MiB"
-        );
         assert!(refused(|config| config.engine.max_rows_to_read = 0).starts_with("clickhouse.engine.max_rows_to_read = 0: "));
         assert!(refused(|config| config.engine.merge_threads = 0).starts_with("clickhouse.engine.merge_threads = 0: "));
         assert!(refused(|config| config.engine.max_silence = Duration::ZERO).starts_with("clickhouse.engine.max_silence = 0ns"));
@@ -236,6 +232,10 @@ mod tests {
         let mut config = ClickHouseConfig::default();
         config.engine.max_memory = config.engine.max_query_memory;
         config.check().unwrap();
+        // Where nothing is written of a query, it may use all that there is.
+        config.engine.max_memory = 768 << 20;
+        config.check().unwrap();
+        assert_eq!(config.engine.query_memory(), 768 << 20);
     }
 
     #[test]

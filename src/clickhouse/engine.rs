@@ -54,6 +54,13 @@ pub struct EngineConfig {
     pub max_silence: Duration,
 }
 
+impl EngineConfig {
+    /// Most memory that a query is given, bytes: no more than there is.
+    pub(crate) fn query_memory(&self) -> u64 {
+        self.max_query_memory.min(self.max_memory)
+    }
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {

@@ -71,6 +71,8 @@ impl Progress {
         if polled.is_some_and(|polled| polled.elapsed() < POLL) || self.lock().is_empty() {
             return;
         }
+        // Before it answers: who is answered meanwhile leaves.
+        *polled = Some(Instant::now());
         match reader.running(WITHIN).await {
             Ok(running) => {
                 let rows = running.iter().map(|statement| (&*statement.id, statement.rows_read)).collect();
@@ -78,7 +80,6 @@ impl Progress {
             }
             Err(problem) => tracing::debug!(%problem, "not known how far questions are"),
         }
-        *polled = Some(Instant::now());
     }
 
     /// The rows that a question has read so far; none of one that is not being answered, or of which nothing is known yet.

@@ -1,7 +1,7 @@
 import type { Store } from "./types.js";
 
 /** Longest wait for an IndexedDB, which in some browsers never answers: meanwhile no page of the site sends. One that was waited for in vain is
- * not waited for again before it has answered; it fails with 0. */
+ * asked nothing before it has answered: all fails with 0. */
 const PATIENCE = 5_000;
 
 /** In memory, and gone with it. */
@@ -51,17 +51,16 @@ export function indexedStore(name: string): Store {
     }));
   const run = <Result extends unknown[]>(mode: IDBTransactionMode, work: (events: IDBObjectStore) => { [I in keyof Result]: IDBRequest<Result[I]> }) =>
     new Promise<Result>((done, refuse) => {
-      // Readers find out whether it answers again.
-      if (!patience && mode === "readwrite") return refuse(0);
+      if (!patience) return refuse(0);
       const timer = setTimeout(() => refuse((patience = 0)), patience);
-      const fail = (problem: unknown) => (clearTimeout(timer), refuse(problem));
+      const end = () => (clearTimeout(timer), (patience = PATIENCE));
+      const fail = (problem: unknown) => (end(), refuse(problem));
       open()
         .then((database) => {
           const transaction = database.transaction("events", mode);
           const requests = work(transaction.objectStore("events"));
           transaction.oncomplete = () => {
-            patience = PATIENCE;
-            clearTimeout(timer);
+            end();
             done(requests.map((request) => request.result) as Result);
           };
           transaction.onabort = () => fail(transaction.error);

@@ -30,11 +30,6 @@ fn a_file_says_rules_and_channels_and_what_is_wrong_is_named() {
         ("[alerts.a]\nreport = 'ledger'\nquestion = {outcome = 'lost'}\ncondition = {above = 1}\n", "question.outcome: `lost`"),
         ("[alerts.a]\nreport = 'trends'\nquestion = {series = [{event = 'x'}]}\nline = 'zzz'\ncondition = {above = 1}\n", "line: `zzz`"),
         ("[alerts.a]\nreport = 'board'\ninterval = 'day'\nreport_at = '09:00'\n", "`board` must be the name"),
-        (
-            "[alerts.a]\nreport = 'board'\nquestion = {board = 'b'}\ninterval = 'day'\nreport_at = '09:00'\n\
-             active = {from = '10:00', to = '18:00'}\n",
-            "alerts.a.active: ",
-        ),
     ] {
         let problem = read(text).err().unwrap();
         assert!(problem.contains(expected), "{problem}, not {expected}");

@@ -120,10 +120,11 @@ impl Email {
                 Tried::Answered(true) => {
                     tracing::warn!(address = %to.email, "the mail server refuses this address: it is not told of alerts")
                 }
-                Tried::Answered(false) | Tried::Away(_) => {
+                Tried::Answered(false) => {
                     later = Some(tried);
                     continue;
                 }
+                Tried::Away(_) => return tried.into(),
             }
             settle(id, to);
         }

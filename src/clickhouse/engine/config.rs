@@ -160,13 +160,13 @@ fn users_xml(config: &EngineConfig, access: &Access<'_>) -> String {
          <query>GRANT CREATE TEMPORARY TABLE ON *.*</query></grants></default>\n\
          {}{}{}{}{}</users>\n</clickhouse>\n",
         config.max_query_time.as_secs().max(1),
-        config.max_query_memory,
+        config.query_memory(),
         config.max_rows_to_read,
         // Merging what was put aside takes as much again.
-        config.max_query_memory / 5 * 2,
-        config.max_query_memory / 5 * 2,
+        config.query_memory() / 5 * 2,
+        config.query_memory() / 5 * 2,
         config.max_query_time.as_secs().max(1),
-        config.max_query_memory,
+        config.query_memory(),
         config.max_rows_to_read,
         user(WRITER, &passwords.writer, "default", &writes),
         user(READER, &passwords.reader, "pulse_reader", &[format!("SELECT ON {database}.*")]),

@@ -36,7 +36,7 @@ const MAX_NODES: usize = 128 << 10;
 /// 400 `invalid_json`, `too_many_values`.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, QueryError> {
     check_size(body)?;
-    serde_json::from_slice(body).map(|Once(value)| value).map_err(|fault| {
+    with_keys_once(body).map_err(|fault| {
         let message = match fault.is_data() {
             true => fault.to_string(),
             false => format!("the body is not valid JSON (line {}, column {})", fault.line(), fault.column()),
@@ -46,6 +46,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Value, QueryError> {
 }
 
 /// Any JSON whose objects have each key once.
+pub(crate) fn with_keys_once(body: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(body).map(|Once(value)| value)
+}
+
+/// Such JSON.
 struct Once(Value);
 
 impl<'de> Deserialize<'de> for Once {

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use self::names::{
     COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, REFUSED, TYPES, TypeArgument,
-    WITHHELD, WITHHELD_AS,
+    UNLISTED, WITHHELD, WITHHELD_AS,
 };
 
 use crate::query::ask::fields::shortened;
@@ -68,9 +68,11 @@ pub(super) fn checked(sql: &str) -> Result<String, QueryError> {
             Token::Word(word) | Token::Quoted(word, _) if is_called && OF_AN_AGGREGATE.contains(&word.to_lowercase().as_str()) => {
                 check_aggregate(spoken.get(at + 2..).unwrap_or_default())?;
             }
-            Token::Word(word) | Token::Quoted(word, _) if says_of_server(word) && !is_called && !is_name(&spoken[..at]) => {
-                let message =
-                    format!("`{}` says something of the server: a column of that name needs its table before it", shortened(word));
+            Token::Word(word) | Token::Quoted(word, _) if needs_table(word) && !is_called && !is_name(&spoken[..at]) => {
+                let message = format!(
+                    "`{}` alone is a function, or something of the server, that is not for statements of questions: a column of that name needs its table before it",
+                    shortened(word)
+                );
                 return Err(not_allowed(&message));
             }
             Token::Word(word) => check_word(word, is_called, false)?,
@@ -197,10 +199,11 @@ fn meant(written: &str) -> Option<String> {
     (!meant.contains('\\')).then_some(meant)
 }
 
-/// Whether a word says something of the server or the view where it stands alone.
-fn says_of_server(word: &str) -> bool {
+/// Whether a word that stands alone may be another thing than a column: something of the server or the view, or a function that another one calls.
+fn needs_table(word: &str) -> bool {
     let lower = word.to_lowercase();
-    OF_SESSION.contains(&lower.as_str()) || OF_VIEW.contains(&lower.as_str())
+    let lower = lower.as_str();
+    OF_SESSION.contains(&lower) || OF_VIEW.contains(&lower) || UNLISTED.contains(lower)
 }
 
 /// Whether a word behind these tokens is the name of a column, or given to one: `AS user`, `people.user`.

@@ -6,6 +6,10 @@ use std::sync::LazyLock;
 /// Functions that may be called, in lower case: of those of release 26.7 that compute a value from their arguments, and the aggregates.
 pub(super) static FUNCTIONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("../functions.txt").lines().collect());
 
+/// The other functions of that release, in lower case, but for those that columns and types are called as. A function that takes another one
+/// takes it by its bare name: `arrayMap(levenshteinDistance, a, b)`.
+pub(super) static UNLISTED: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("../unlisted.txt").lines().collect());
+
 /// Words in front of a parenthesis that call nothing: of the language, and of types.
 pub(super) const NO_CALLS: &[&str] = &[
     "all",
