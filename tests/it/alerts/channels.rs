@@ -164,11 +164,14 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     tokio::time::timeout(PATIENCE, outcome(&world, "a", "refused")).await.expect("it was not refused");
 
     // 410: not again until the channel takes a test or is written anew.
+    // All of this takes its time: each rule has a minute of its own.
+    world.begin_minute();
     world.receiver.react([Reaction::Status(410, "")]);
     world.send("b", 3).await;
     world.pass(60);
     world.judged("b").await;
     tokio::time::timeout(PATIENCE, outcome(&world, "b", "gone")).await.expect("it was not switched off");
+    world.begin_minute();
     let before = world.hooks().len();
     world.send("c", 3).await;
     world.pass(60);
@@ -206,6 +209,7 @@ async fn a_channel_of_a_file_that_answered_410_is_told_again_once_it_takes_a_tes
     for (number, kind) in [(3, "firing"), (1, "resolved")] {
         world.receiver.react([Reaction::Status(410, "")]);
         let before = world.hooks().len();
+        world.begin_minute();
         world.send("a", number).await;
         world.pass(60);
         world.judged("a").await;
