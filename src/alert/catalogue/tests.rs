@@ -199,3 +199,15 @@ fn an_acknowledgement_is_of_the_alert_of_one_life_of_its_rule() {
     let of_nothing = Note { episode: 0, ..of_earlier_release };
     assert!(!of_nothing.is_of(&state(50_000, 0)));
 }
+
+#[test]
+fn a_report_that_nobody_would_be_told_is_found_by_a_check_and_ends_no_instance() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[alerts.a]\nreport = 'board'\nquestion = {board = 'b'}\ninterval = 'day'\nreport_at = '09:00'\n\
+                active = {from = '10:00', to = '18:00'}\n";
+    std::fs::write(folder.path().join("a.toml"), text).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let problem = crate::alert::check_files(folder).unwrap_err();
+    assert!(problem.contains("alerts.a.active: "), "{problem}");
+    assert_eq!(Files::read(folder).unwrap().rules.len(), 1);
+}

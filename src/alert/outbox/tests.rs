@@ -87,6 +87,21 @@ async fn a_channel_that_is_gone_is_asked_no_more_until_it_is_switched_on_or_writ
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_receiver_answers_is_of_the_channel_that_was_told_and_not_of_what_it_has_become() {
+    let (mut outbox, mut catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    let pause = Sent::Later { why: "slowly".to_owned(), pause: Some(Duration::from_secs(60)) };
+    for (rule, answer) in [("a", Sent::Gone), ("b", pause)] {
+        outbox.add(&notice(rule, Kind::Firing), &hook, 0);
+        let begun = outbox.begin(&catalogue, 0);
+        catalogue.channels[0].fingerprint += 1;
+        let (rows, _) = outbox.end(begun[0].number, answer, &catalogue, 0);
+        assert!(rows.iter().all(|row| row.kind != kind::GONE));
+        let channel = &catalogue.channels[0];
+        assert!(!outbox.is_switched_off(channel) && !outbox.is_paused(channel, Instant::now()), "{rule}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_project_whose_channels_are_slow_delays_no_other() {
     let (mut outbox, catalogue) = (Outbox::default(), catalogue());
     for rule in 0..20 {

@@ -11,7 +11,7 @@ mod names;
 use std::borrow::Cow;
 
 use self::names::{
-    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_SERVER, OF_SESSION, OF_STATES, OF_VIEW, REFUSED, TYPES, TypeArgument,
+    COMBINATORS, FUNCTIONS, NO_CALLS, OF_A_TYPE, OF_AN_AGGREGATE, OF_COLUMNS, OF_SERVER, OF_STATES, OF_VIEW, REFUSED, TYPES, TypeArgument,
     UNLISTED, WITHHELD, WITHHELD_AS,
 };
 
@@ -161,7 +161,8 @@ fn is_word(text: &str) -> bool {
 fn are_columns(text: &str) -> bool {
     let Ok(tokens) = tokens(text) else { return false };
     let spoken: Vec<&Token<'_>> = tokens.iter().filter(|token| !matches!(token, Token::Gap(_))).collect();
-    let is_type = |token: &Token<'_>| matches!(token, Token::Word(word) if TYPES.contains(&word.to_lowercase().as_str()));
+    let has_parameters = |word: &str| TYPES.contains(&word) || OF_COLUMNS.contains(&word);
+    let is_type = |token: &Token<'_>| matches!(token, Token::Word(word) if has_parameters(&word.to_lowercase()));
     let calls = spoken.windows(2).any(|two| matches!(two, [before, Token::Sign('(')] if !is_type(before)));
     let mut depth = 0_usize;
     let columns = spoken.split(|token| {
@@ -203,7 +204,7 @@ fn meant(written: &str) -> Option<String> {
 fn needs_table(word: &str) -> bool {
     let lower = word.to_lowercase();
     let lower = lower.as_str();
-    OF_SESSION.contains(&lower) || OF_VIEW.contains(&lower) || UNLISTED.contains(lower)
+    OF_VIEW.contains(&lower) || UNLISTED.contains(lower)
 }
 
 /// Whether a word behind these tokens is the name of a column, or given to one: `AS user`, `people.user`.
@@ -264,7 +265,8 @@ fn check_word(word: &str, is_called: bool, is_quoted: bool) -> Result<(), QueryE
         return Err(not_allowed("states of aggregates are not for statements of questions"));
     }
     if is_called {
-        if (!is_quoted && NO_CALLS.contains(&lower)) || is_function(lower) {
+        let calls_nothing = !is_quoted && (NO_CALLS.contains(&lower) || TYPES.contains(&lower));
+        if calls_nothing || is_function(lower) {
             return Ok(());
         }
         return Err(not_allowed(&format!("`{}` is no function that a statement may call", shortened(word))));

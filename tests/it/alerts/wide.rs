@@ -79,15 +79,21 @@ async fn what_is_behind_the_highest_averages_is_counted_though_others_come_more_
     assert_eq!(fired(&ratio).await.iter().map(|(line, _)| line).collect::<Vec<_>>(), ["\"few\""]);
 }
 
+/// With a rule `plans`, of each plan that is bought more than so often in a minute.
+async fn with_a_rule_of_plans(above: u64, max_groups: usize) -> World {
+    let world = World::start("", &[]).await;
+    let mut rule = many("buy", &[]);
+    rule["question"]["breakdown"] = json!("properties.plan");
+    (rule["condition"], rule["max_groups"]) = (json!({"above": above}), json!(max_groups));
+    world.put("plans", &rule).await;
+    world.judged("plans").await;
+    world
+}
+
 #[tokio::test]
 async fn the_history_of_a_wide_rule_is_read_page_by_page_and_each_is_bounded() {
     const MINUTES: usize = 10;
-    let mut world = World::start("", &[]).await;
-    let mut rule = many("buy", &[]);
-    rule["question"]["breakdown"] = json!("properties.plan");
-    rule["max_groups"] = json!(500);
-    world.put("plans", &rule).await;
-    world.judged("plans").await;
+    let mut world = with_a_rule_of_plans(2, 500).await;
     let long = |plan: usize| format!("{plan}{}", "x".repeat(800));
     for first in (0..500).step_by(100) {
         send(&world, (first..first + 100).flat_map(|plan| of_plan(&long(plan), 1, 1)).collect()).await;
@@ -119,12 +125,7 @@ async fn the_history_of_a_wide_rule_is_read_page_by_page_and_each_is_bounded() {
 #[tokio::test]
 async fn a_slot_with_more_changes_than_a_page_is_read_to_its_end() {
     const LINES: usize = 250;
-    let mut world = World::start("", &[]).await;
-    let mut rule = many("buy", &[]);
-    rule["question"]["breakdown"] = json!("properties.plan");
-    (rule["condition"], rule["max_groups"]) = (json!({"above": 0}), json!(2 * LINES));
-    world.put("plans", &rule).await;
-    world.judged("plans").await;
+    let mut world = with_a_rule_of_plans(0, 2 * LINES).await;
     send(&world, (0..LINES).flat_map(|plan| of_plan(&format!("{plan:03}"), 1, 1)).collect()).await;
     world.pass(60);
     world.until("plans", |rule| rule["firing"] == LINES).await;

@@ -6,16 +6,16 @@ use std::sync::LazyLock;
 /// Functions that may be called, in lower case: of those of release 26.7 that compute a value from their arguments, and the aggregates.
 pub(super) static FUNCTIONS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("../functions.txt").lines().collect());
 
-/// The other functions of that release, in lower case, but for those that columns and types are called as. A function that takes another one
-/// takes it by its bare name: `arrayMap(levenshteinDistance, a, b)`.
+/// The other functions of that release, in lower case, but for [`WITHHELD`] and those that columns and types are called as. Alone they are called
+/// without parentheses, as `current_user` is, or by a function that takes another one: `arrayMap(levenshteinDistance, a, b)`. A column may be named
+/// so.
 pub(super) static UNLISTED: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("../unlisted.txt").lines().collect());
 
-/// Words in front of a parenthesis that call nothing: of the language, and of types.
+/// Words in front of a parenthesis that call nothing, beside [`TYPES`]: of the language, and of types without parameters.
 pub(super) const NO_CALLS: &[&str] = &[
     "all",
     "and",
     "any",
-    "array",
     "as",
     "asc",
     "between",
@@ -27,25 +27,13 @@ pub(super) const NO_CALLS: &[&str] = &[
     "cube",
     "date",
     "date32",
-    "datetime",
-    "datetime64",
-    "decimal",
-    "decimal128",
-    "decimal256",
-    "decimal32",
-    "decimal64",
     "desc",
     "distinct",
     "div",
-    "dynamic",
     "else",
-    "enum",
-    "enum16",
-    "enum8",
     "except",
     "exists",
     "filter",
-    "fixedstring",
     "from",
     "full",
     "global",
@@ -57,16 +45,12 @@ pub(super) const NO_CALLS: &[&str] = &[
     "intersect",
     "interval",
     "join",
-    "json",
     "left",
     "like",
     "limit",
-    "lowcardinality",
-    "map",
     "materialized",
     "mod",
     "not",
-    "nullable",
     "numeric",
     "offset",
     "on",
@@ -82,10 +66,8 @@ pub(super) const NO_CALLS: &[&str] = &[
     "sets",
     "string",
     "then",
-    "tuple",
     "union",
     "using",
-    "variant",
     "when",
     "where",
     "with",
@@ -175,10 +157,7 @@ pub(super) const OF_A_TYPE: [(&str, TypeArgument); 13] = [
 /// Functions whose first argument names an aggregate in a text.
 pub(super) const OF_AN_AGGREGATE: [&str; 2] = ["arrayreduce", "arrayreduceinranges"];
 
-/// Words that say something of the server without parentheses, also in quotes. A column may be named so.
-pub(super) const OF_SESSION: &[&str] =
-    &["current_database", "current_user", "currentdatabase", "currentuser", "database", "schema", "session_user", "user"];
-/// Columns of every view beside its own.
+/// Columns of every view beside its own. Another column may be named so.
 pub(super) const OF_VIEW: [&str; 2] = ["_database", "_table"];
 
 /// Types that have parameters.
@@ -199,12 +178,12 @@ pub(super) const TYPES: &[&str] = &[
     "json",
     "lowcardinality",
     "map",
-    "nested",
     "nullable",
-    "time64",
     "tuple",
     "variant",
 ];
+/// Types of columns alone that have parameters: as calls they are none of a statement.
+pub(super) const OF_COLUMNS: [&str; 2] = ["nested", "time64"];
 
 /// Which argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
