@@ -351,6 +351,10 @@ async fn a_channel_that_is_new_to_a_silenced_rule_hears_what_goes_on_once_it_may
     world.put("loud", &many("loud", &["other"])).await;
     // Who hears no more of it is told that at once.
     world.receiver.wait("/hook", 2).await;
+    // It is judged meanwhile, and goes on.
+    world.send("loud", 3).await;
+    world.pass(60);
+    world.judged("loud").await;
     assert_eq!(silence("2020-01-01").await, StatusCode::OK);
     assert_eq!(world.receiver.wait("/other", 1).await[0].kind(), "reminder");
     world.send("loud", 1).await;
