@@ -346,8 +346,9 @@ async fn a_channel_that_a_rule_names_no_longer_is_told_the_end_of_what_it_was_to
 #[tokio::test]
 async fn a_channel_that_is_new_to_a_silenced_rule_hears_what_goes_on_once_it_may() {
     let mut world = World::with_a_rule_that_fires().await;
-    let silence = async |until: &str| ask(world.http(), Method::POST, "/v1/alerts/loud/silence", &json!({"until": until})).await.0;
-    assert_eq!(silence("2040-01-01").await, StatusCode::OK);
+    let silence =
+        async |world: &World, until: &str| ask(world.http(), Method::POST, "/v1/alerts/loud/silence", &json!({"until": until})).await.0;
+    assert_eq!(silence(&world, "2040-01-01").await, StatusCode::OK);
     world.put("loud", &many("loud", &["other"])).await;
     // Who hears no more of it is told that at once.
     world.receiver.wait("/hook", 2).await;
@@ -355,7 +356,7 @@ async fn a_channel_that_is_new_to_a_silenced_rule_hears_what_goes_on_once_it_may
     world.send("loud", 3).await;
     world.pass(60);
     world.judged("loud").await;
-    assert_eq!(silence("2020-01-01").await, StatusCode::OK);
+    assert_eq!(silence(&world, "2020-01-01").await, StatusCode::OK);
     assert_eq!(world.receiver.wait("/other", 1).await[0].kind(), "reminder");
     world.send("loud", 1).await;
     world.pass(60);
