@@ -14,13 +14,12 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Queries;
 use super::ask::fields::{self, Fields};
 use super::ask::range::show_ms;
 use super::error::QueryError;
 use super::output::{OUTPUTS, Output};
 use super::reader::Reader;
-
+use super::{Queries, counted};
 use crate::clickhouse::{ClickHouseError, ErrorClass, RawStatement, SqlAccess};
 use crate::event::ids::ProjectId;
 use crate::metrics::Counter;
@@ -32,6 +31,10 @@ impl Queries {
     /// # Errors
     /// 404 `sql_off`; as [`RawQuestion::parse`] and [`RawQuestion::answer`] describe.
     pub(super) async fn raw_sql(&self, project: ProjectId, request: RawRequest<'_>, now_ms: i64) -> Result<RawAnswer, QueryError> {
+        counted(self.raw_answer(project, request, now_ms).await)
+    }
+
+    async fn raw_answer(&self, project: ProjectId, request: RawRequest<'_>, now_ms: i64) -> Result<RawAnswer, QueryError> {
         let access = self.0.store.as_ref().and_then(|store| store.sql.as_ref()).filter(|_| self.0.answers_sql);
         let off = || QueryError::not_found("sql_off", "this instance answers no SQL: query.sql is false");
         let access = access.ok_or_else(off)?;
@@ -94,11 +97,14 @@ impl RawQuestion {
         if access.is_being_mended() {
             return Err(QueryError::of_store(ErrorClass::Damaged));
         }
-        Counter::Statements.add(1);
         let ask = async |text: &str, format: Output| {
             let id = sql_views::statement_id(asked.project);
             let statement = RawStatement { text, id: &id, format: format.of_server() };
-            runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem, &access.database))
+            Counter::Statements.add(1);
+            let answer = runner.within_deadline(access.client.ask(&statement)).await?;
+            let answer = answer.map_err(|problem| refused(&problem, &access.database))?;
+            Counter::StatementRowsRead.add(answer.read_rows);
+            Ok::<_, QueryError>(answer)
         };
         // An answer in JSON says its types itself, and Parquet has no states.
         if matches!(self.output, Output::Csv | Output::Arrow) {
