@@ -2,11 +2,10 @@
 //!
 //! One follower reads the enriched topic for all who watch, and only while somebody does. Those who watch a project with the same filters
 //! share a [`Channel`]: what passes it counts by second ([`second`]), shows some events of, and keeps the last messages, with which one who
-//! was cut off goes on ([`stream`]). It is read before copies are told apart: a copy counts here and in no report.
-//! Promises: a slow reader misses messages, is told how many, and holds up nobody; what is held is bounded by projects, filters and
-//! messages, not by readers or traffic; a stop ends all streams.
-//! Costs: decoding every event while anybody watches, and its tests for each channel; a reader a pointer to each message. May go wrong: the log deletes what was not read in
-//! time; then `missed` says how many records that were.
+//! was cut off goes on ([`stream`]). It is read before copies are told apart: a copy counts here and in no report. Promises: a slow reader
+//! misses messages, is told how many, and holds up nobody; what is held is bounded by projects, filters and messages, not by readers or
+//! traffic; a stop ends all streams. Costs: decoding every event while anybody watches, and its tests for each channel; a reader a pointer
+//! to each message. May go wrong: the log deletes what was not read in time; then `missed` says how many records that were.
 
 #[cfg(test)]
 pub(crate) mod probe;

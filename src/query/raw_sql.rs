@@ -174,14 +174,15 @@ fn written(body: &[u8], mut meta: serde_json::Value) -> Result<Bytes, QueryError
     Ok(format!(r#"{{"result":{{"columns":{columns},"rows":{}}},"meta":{meta}}}"#, compact.data.get()).into())
 }
 
-/// Errors of the server whose words are of the statement alone, by their codes: of its syntax, its names and types, and its values.
+/// Errors of the server whose words are of the statement alone, by the codes of its `ErrorCodes.cpp`: of its syntax, its names and types, and
+/// its values. What is not among them is told by its code alone.
 const SPOKEN: [i32; 40] = [
     1, 6, 10, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 51, 53, 62, 63, 69, 70, 72, 117, 128, 130, 131, 153, 167, 179, 184, 190, 207,
     215, 258, 306, 349, 352, 386, 395, 403, 407,
 ];
-/// Those of rights.
+/// Those of rights, of functions and settings too.
 const RIGHTS: [i32; 7] = [164, 291, 344, 358, 446, 452, 497];
-/// Those of tables that are not there.
+/// Those of tables, databases and clusters that are not there.
 const NO_TABLE: [i32; 3] = [60, 81, 701];
 /// Longest part of what the server says, bytes.
 const MAX_SPOKEN: usize = 400;

@@ -1,8 +1,9 @@
 //! `saved`: what people save under a name, by project and kind.
 //!
-//! Promise: a version of a name is written once, by the first caller ([`put`] says whether that was the caller), as long as fewer than
-//! a thousand others are written between reading the version before and writing this one. All rows are in the first shard, whose replicas
-//! stand in for each other. What a file says ([`By`]) is written for files alone. May go wrong: an insert whose answer is lost may have been done; reading again shows it.
+//! Promise: a version of a name is written once, by the first caller ([`put`] says whether that was the caller), as long as fewer than a
+//! thousand others are written between reading the version before and writing this one. All rows are in the first shard, whose replicas
+//! stand in for each other. What a file says ([`By`]) is written for files alone. May go wrong: an insert whose answer is lost may have
+//! been done; reading again shows it.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
