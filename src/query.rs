@@ -94,7 +94,8 @@ const RESULTS_SHARE: u64 = 4;
 /// Part of the identity of a question: another release may answer it otherwise, and so may another build of it.
 const RELEASE: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("PULSE_SOURCES"));
 
-/// Answers the reports of every project. Cheap to clone.
+/// Answers the reports of every project. Cheap to clone. The second are the permits that questions take where they are not those of all
+/// (`apart`).
 #[derive(Clone)]
 pub struct Queries(Arc<Inner>, Option<Arc<Guard>>);
 

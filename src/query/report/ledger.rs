@@ -78,11 +78,7 @@ impl Report for Ledger {
                 "from" => period.from_ms = time()?,
                 "to" => period.to_ms = time()?,
                 "run" => period.source = Some(value.parse().map_err(|_| invalid())?),
-                "interval" => {
-                    let problem = || format!("unknown interval `{shown}`: expected minute, hour, day, week or month");
-                    let of_name = Interval::of_name(value).ok_or_else(|| QueryError::invalid("invalid_interval", problem()))?;
-                    interval = Some(of_name);
-                }
+                "interval" => interval = Some(Interval::named(value)?),
                 "timezone" => {
                     let problem = |_| QueryError::invalid("invalid_timezone", format!("unknown IANA time zone `{shown}`"));
                     zone = TimeZone::get(value).map_err(problem)?;
