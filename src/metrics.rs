@@ -42,11 +42,11 @@ pub enum Counter {
     LoadRowsRead,
     /// A record was deleted by the log before its group had read it.
     LogOffsetsLost,
-    /// A question was answered.
+    /// A question was answered, be it alone, in a batch, by a link or of a rule.
     QueriesAnswered,
     /// A question was refused or failed.
     QueriesRefused,
-    /// A statement of a report was sent to the store.
+    /// A statement of a question was sent to the store.
     Statements,
     /// A row was read by one.
     StatementRowsRead,
@@ -112,8 +112,8 @@ impl Counter {
             Self::LogOffsetsLost => "Records the log deleted before they were read",
             Self::QueriesAnswered => "Questions answered",
             Self::QueriesRefused => "Questions refused or failed",
-            Self::Statements => "Statements of reports sent to the store",
-            Self::StatementRowsRead => "Rows that statements of reports have read",
+            Self::Statements => "Statements of questions sent to the store",
+            Self::StatementRowsRead => "Rows that statements of questions have read",
             Self::CacheHits => "Questions answered from the cache",
             Self::CacheMisses => "Reports computed",
             Self::CacheStale => "Questions answered from the cache because the store could not answer",

@@ -81,6 +81,7 @@ pub use self::sources::{LoadLatency, LoadedBy, Sources};
 pub use self::sql::Statement;
 use crate::clickhouse::ClickHouse;
 use crate::event::ids::ProjectId;
+use crate::metrics::Counter;
 use crate::project::ProjectSettings;
 use crate::store::data_version::{DataVersions, Quarter, Span, Version};
 
@@ -93,7 +94,8 @@ const RESULTS_SHARE: u64 = 4;
 /// Part of the identity of a question: another release may answer it otherwise, and so may another build of it.
 const RELEASE: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("PULSE_SOURCES"));
 
-/// Answers the reports of every project. Cheap to clone.
+/// Answers the reports of every project. Cheap to clone. The second are the permits that questions take where they are not those of all
+/// (`apart`).
 #[derive(Clone)]
 pub struct Queries(Arc<Inner>, Option<Arc<Guard>>);
 
@@ -187,7 +189,7 @@ impl Queries {
     /// The same, as the request is to be answered.
     async fn reply(&self, project: ProjectId, request: Request<'_>) -> Result<Reply, QueryError> {
         let began = Instant::now();
-        let served = self.served(project, request).await?;
+        let served = counted(self.served(project, request).await)?;
         Ok(Reply::new(&served, Asked { now_ms: request.now_ms, took: began.elapsed(), is_guest: request.is_guest }))
     }
 
@@ -309,6 +311,10 @@ impl Queries {
     /// # Errors
     /// As [`Self::answer`].
     pub async fn get(&self, asked: Get<'_>, now_ms: i64) -> Result<Bytes, QueryError> {
+        counted(self.result(asked, now_ms).await)
+    }
+
+    async fn result(&self, asked: Get<'_>, now_ms: i64) -> Result<Bytes, QueryError> {
         let Get { project, project_name, report, query } = asked;
         let kind = REPORTS.iter().find(|kind| kind.route != Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         if matches!(kind.route, Route::Kept(_)) {
@@ -330,6 +336,13 @@ impl Queries {
     /// # Errors
     /// As [`Self::answer`].
     async fn export_file(&self, asked: Get<'_>, now_ms: i64) -> Result<Option<ExportFile>, QueryError> {
+        match self.file(asked, now_ms).await {
+            Ok(None) => Ok(None),
+            answered => counted(answered),
+        }
+    }
+
+    async fn file(&self, asked: Get<'_>, now_ms: i64) -> Result<Option<ExportFile>, QueryError> {
         let Get { project, project_name, query, .. } = asked;
         let (body, context) = (parameters(query), Context::new(now_ms));
         let export = Export::parse(Ask { project_name, body: &body, now_ms, context: &context })?;
@@ -339,7 +352,7 @@ impl Queries {
         let mut runner = self.0.reader.begin_with(self.1.as_deref(), project, now_ms).await?;
         let through_ms = runner.within_deadline(self.data_through(now_ms)).await?;
         runner.set_data_through(through_ms);
-        let file = export.file(&mut runner).await?;
+        let file = export.file(&mut runner).await.map_err(|problem| problem.advising(Export::CHEAPER))?;
         Ok(Some(ExportFile { body: self.count(file.body)?, ..file }))
     }
 }
@@ -427,6 +440,13 @@ fn page_of(query: &str) -> Value {
         _ => Value::from(text),
     };
     Value::Object(parameters.map(|(key, text)| (key.to_string(), value(&key, &text))).collect())
+}
+
+/// The same, counted as answered or refused.
+fn counted<T>(answer: Result<T, QueryError>) -> Result<T, QueryError> {
+    let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
+    counter.add(1);
+    answer
 }
 
 fn unknown_report(report: &str) -> QueryError {

@@ -74,6 +74,13 @@ impl Client {
         Self { timeout, ..self.clone() }
     }
 
+    /// A statement as it is sent: its text, its id, and its values, which the server binds.
+    fn prepared(&self, statement: &Statement) -> clickhouse::query::Query {
+        let query = self.client.query_raw(statement.text());
+        let query = statement.id().into_iter().fold(query, |query, id| query.with_setting("query_id", id));
+        statement.params().fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
+    }
+
     /// Runs one exchange with the server within the timeout, if the breaker lets it.
     async fn exchange<T>(&self, run: impl Future<Output = Result<T, ClickHouseError>>) -> Result<T, ClickHouseError> {
         let permit = self.breaker.as_ref().map(|breaker| breaker.permit()).transpose().map_err(ClickHouseError::CircuitOpen)?;
@@ -107,18 +114,11 @@ impl Client {
 
     /// Runs a statement, hands on what comes of its answer, and returns how many rows the server read.
     async fn fetch(&self, statement: &Statement, format: Format, mut take: impl FnMut(&[u8])) -> Result<u64, ClickHouseError> {
-        let mut query = self.client.query_raw(statement.text()).with_setting("wait_end_of_query", "1");
         // Of a file it could not be told that it was cut short: all of it is kept in memory.
         let in_memory = if matches!(format, Format::File(_)) { (2 * LARGEST_ANSWER).to_string() } else { ANSWER_IN_MEMORY.to_owned() };
-        query = query.with_setting("buffer_size", in_memory);
+        let mut query = self.prepared(statement).with_setting("wait_end_of_query", "1").with_setting("buffer_size", in_memory);
         if self.is_writer {
             query = query.with_setting("cancel_http_readonly_queries_on_client_close", "1");
-        }
-        if let Some(id) = statement.id() {
-            query = query.with_setting("query_id", id);
-        }
-        for (name, value) in statement.params() {
-            query = query.with_setting(format!("param_{name}"), value);
         }
         let answer = async {
             let mut cursor = query.fetch_bytes(format.name())?;
@@ -150,13 +150,7 @@ impl Client {
     /// known to have read. An answer that is cut short is an error: the server ends it otherwise than one that is whole. After an error some
     /// of it was handed on.
     pub async fn stream(&self, statement: &Statement, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<u64, ClickHouseError> {
-        let mut query = self.client.query_raw(statement.text());
-        if let Some(id) = statement.id() {
-            query = query.with_setting("query_id", id);
-        }
-        for (name, value) in statement.params() {
-            query = query.with_setting(format!("param_{name}"), value);
-        }
+        let query = self.prepared(statement);
         let answer = async {
             let mut cursor = query.fetch_bytes("Native")?;
             while let Some(piece) = cursor.next().await? {
@@ -200,10 +194,7 @@ impl Client {
 
     /// Runs a statement that answers nothing.
     pub async fn execute(&self, statement: &Statement) -> Result<(), ClickHouseError> {
-        let mut query = self.client.query_raw(statement.text()).with_setting("wait_end_of_query", "1");
-        for (name, value) in statement.params() {
-            query = query.with_setting(format!("param_{name}"), value);
-        }
+        let query = self.prepared(statement).with_setting("wait_end_of_query", "1");
         self.exchange(async { Ok(query.execute().await?) }).await
     }
 

@@ -172,12 +172,13 @@ impl ClickHouseConfig {
             return Err(format!("clickhouse.{key} = {time:?}: must be at least {LEAST_TIME:?}"));
         }
         if engine.max_memory < LEAST_MEMORY {
-            let memory = engine.max_memory;
+            let memory = written(engine.max_memory);
             return Err(format!("clickhouse.engine.max_memory = {memory}: must be at least 256MiB, or the engine could not begin"));
         }
         // To the engine 0 is no limit at all.
         let query_memory = engine.max_query_memory;
         if query_memory < LEAST_QUERY_MEMORY {
+            let query_memory = written(query_memory);
             return Err(format!("clickhouse.engine.max_query_memory = {query_memory}: must be at least 16MiB"));
         }
         // The engine would refuse a query at the lesser of both, whatever is written here. Where nothing is, it is the lesser.
@@ -213,7 +214,7 @@ mod tests {
             change(&mut config);
             config.check().unwrap_err()
         };
-        assert!(refused(|config| config.engine.max_memory = 3 << 20).starts_with("clickhouse.engine.max_memory = 3145728"));
+        assert!(refused(|config| config.engine.max_memory = 3 << 20).starts_with("clickhouse.engine.max_memory = 3MiB"));
         assert!(refused(|config| config.request_timeout = Duration::from_millis(1)).starts_with("clickhouse.request_timeout = 1ms"));
         let short = refused(|config| config.engine.max_query_time = Duration::from_millis(500));
         assert!(short.starts_with("clickhouse.engine.max_query_time = 500ms"));

@@ -1,4 +1,5 @@
-//! Errors of ClickHouse, and what each says: the only place that knows the server's codes.
+//! Errors of ClickHouse, and what each says: the only place that knows the server's codes, but for what
+//! `query` tells of statements that somebody wrote.
 //!
 //! The code is read from the text of the exception: the HTTP status says little (159 comes as 408, 241 and 252 as 500).
 

@@ -94,6 +94,18 @@ pub fn put_runs<const W: usize>(runs: impl Iterator<Item = ([u8; W], usize)>, na
     }
 }
 
+/// Writes a column of values of one fixed width.
+pub fn put_values<const W: usize>(values: impl Iterator<Item = [u8; W]>, name: &str, type_name: &str, out: &mut Vec<u8>) {
+    put_runs(values.map(|value| (value, 1)), name, type_name, out);
+}
+
+/// Writes a `LowCardinality(String)` column.
+pub fn put_dictionary<'v>(values: impl Iterator<Item = &'v [u8]>, name: &str, out: &mut Vec<u8>) {
+    let mut column = DictionaryColumn::default();
+    values.for_each(|value| column.push(value));
+    DictionaryColumn::put(std::iter::once(&column), name, out);
+}
+
 /// Writes a column of strings.
 pub fn put_strings<'v>(values: impl Iterator<Item = &'v [u8]>, name: &str, out: &mut Vec<u8>) {
     begin_column(out, name, "String");

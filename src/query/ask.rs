@@ -10,7 +10,7 @@
 //! | [`breakdown`] | `breakdown` (of one or more [`dimensions`]) and `limit`: the largest values, `$other`, `$none`, and a bar's `breakdown_value` |
 //! | [`traits`] | `person.NAME`: what is known of the person of an event |
 //! | [`session_columns`], [`sessions`] | `session.NAME`: what the session of an event is; and sessions themselves |
-//! | [`periods`] | in which periods people were active
+//! | [`periods`] | in which periods people were active |
 //! | [`page`] | `limit` and `cursor` of a list |
 //! | [`common`], [`as_of`] | `refresh`, `include_bots` and `as_of`, which no report reads itself |
 

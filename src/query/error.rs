@@ -182,13 +182,14 @@ impl QueryError {
             }
             Store::InvalidRegex => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
             Store::TooManyStatements => Self::unavailable("overloaded", "too many queries are running"),
+            Store::Overloaded => Self::unavailable("overloaded", "the store has too much to do"),
             Store::Missing => Self::unavailable("store_unavailable", "the tables of the store are not there yet"),
             Store::NoInserts => {
                 Self::unavailable("store_unavailable", "the store takes nothing for now: its disk may be full, or its merges lag")
             }
             Store::Damaged => Self::unavailable("store_unavailable", "a part of the store is damaged and is being mended"),
             Store::PeerUnreachable => Self::unavailable("store_unavailable", "a part of the store cannot be reached"),
-            _ => Self::internal("the store refused the query"),
+            Store::Fenced | Store::Misconfigured | Store::Other => Self::internal("the store refused the query"),
         }
     }
 }

@@ -124,6 +124,7 @@ impl FreshnessWatcher {
         *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
         Ok(())
     }
+
     /// Notes what stands behind the known blocks of the parts that went on, as far as it was sealed at `since_ms` or later.
     async fn note_arrivals(
         &self,

@@ -36,7 +36,6 @@ use crate::http::budget::Claim;
 use crate::http::respond::{ApiError, Body, json_pieces, json_response, method_not_allowed, streamed, typed_response};
 use crate::http::server::Call;
 use crate::log::Log;
-use crate::metrics::Counter;
 
 /// Largest body of a question.
 const MAX_QUESTION: usize = 1 << 20;
@@ -288,10 +287,7 @@ impl QueryApi {
         let known = call.request.headers().get(header::IF_NONE_MATCH).cloned();
         let grant = self.asker(&call)?;
         let bytes = body::read(call.request, self.body).await?;
-        let answer = self.queries.answer(grant.project, report, &bytes, clock::now_ms()).await;
-        let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
-        counter.add(1);
-        let answer = answer?;
+        let answer = self.queries.answer(grant.project, report, &bytes, clock::now_ms()).await?;
         // Weak: what `meta` says of the answer is another each time.
         let tag = format!("W/\"{:016x}\"", answer.tag);
         let is_known = known.and_then(|known| Some(known.to_str().ok()?.split(',').any(|known| known.trim() == tag))).unwrap_or(false);
@@ -340,10 +336,8 @@ impl QueryApi {
         let headers = call.request.headers().clone();
         let body = body::read(call.request, self.body).await?;
         let weight = |content_type: &str| accept::weight(&headers, content_type);
-        let answer = self.queries.raw_sql(grant.project, RawRequest { body: &body, weight: &weight }, clock::now_ms()).await;
-        let counter = if answer.is_ok() { Counter::QueriesAnswered } else { Counter::QueriesRefused };
-        counter.add(1);
-        let RawAnswer { content_type, body } = answer?;
+        let request = RawRequest { body: &body, weight: &weight };
+        let RawAnswer { content_type, body } = self.queries.raw_sql(grant.project, request, clock::now_ms()).await?;
         Ok(typed_response(StatusCode::OK, HeaderValue::from_static(content_type), self.queries.count(body)?))
     }
 

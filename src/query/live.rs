@@ -2,11 +2,10 @@
 //!
 //! One follower reads the enriched topic for all who watch, and only while somebody does. Those who watch a project with the same filters
 //! share a [`Channel`]: what passes it counts by second ([`second`]), shows some events of, and keeps the last messages, with which one who
-//! was cut off goes on ([`stream`]). It is read before copies are told apart: a copy counts here and in no report.
-//! Promises: a slow reader misses messages, is told how many, and holds up nobody; what is held is bounded by projects, filters and
-//! messages, not by readers or traffic; a stop ends all streams.
-//! Costs: decoding every event while anybody watches, and its tests for each channel; a reader a pointer to each message. May go wrong: the log deletes what was not read in
-//! time; then `missed` says how many records that were.
+//! was cut off goes on ([`stream`]). It is read before copies are told apart: a copy counts here and in no report. Promises: a slow reader
+//! misses messages, is told how many, and holds up nobody; what is held is bounded by projects, filters and messages, not by readers or
+//! traffic; a stop ends all streams. Costs: decoding every event while anybody watches, and its tests for each channel; a reader a pointer
+//! to each message. May go wrong: the log deletes what was not read in time; then `missed` says how many records that were.
 
 #[cfg(test)]
 pub(crate) mod probe;
@@ -15,6 +14,7 @@ mod stream;
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ struct Shared {
     projects: Mutex<HashMap<ProjectId, Channels>>,
     /// Somebody has begun to watch.
     watched: Notify,
+    /// Nobody follows the log any more: a stream that began now would never end.
+    is_over: AtomicBool,
 }
 
 /// The channels of a project, by the key of their filters; that of all events is 0.
@@ -113,7 +115,7 @@ impl Channel {
 
 impl Live {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared { projects: Mutex::default(), watched: Notify::new() }))
+        Self(Arc::new(Shared { projects: Mutex::default(), watched: Notify::new(), is_over: AtomicBool::new(false) }))
     }
 
     fn projects(&self) -> MutexGuard<'_, HashMap<ProjectId, Channels>> {
@@ -124,9 +126,13 @@ impl Live {
     /// instance, or of a channel that was forgotten, says only that some were missed.
     ///
     /// # Errors
-    /// 503 `too_many_watch`.
+    /// 503 `too_many_watch`, `stopping`.
     pub(super) fn watch(&self, project: ProjectId, wanted: &Wanted, last_id: Option<&str>) -> Result<Watch, QueryError> {
         let mut projects = self.projects();
+        // Where it is not set yet, `end` waits for this lock, and forgets also the channel that is added here.
+        if self.0.is_over.load(Ordering::Relaxed) {
+            return Err(QueryError::unavailable("stopping", "this instance is being stopped: ask again"));
+        }
         let key = wanted.filters_key;
         let readers = |channels: &Channels| channels.values().map(|channel| channel.sender.receiver_count()).sum::<usize>();
         let filters = |channels: &Channels| channels.keys().filter(|key| **key != 0).count();
@@ -174,8 +180,14 @@ impl Live {
             }
         };
         stop.run_until_cancelled(following).await;
-        self.projects().clear();
+        self.end();
         Ok(())
+    }
+
+    /// Ends all streams, and lets none begin.
+    fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+        self.projects().clear();
     }
 
     /// Until nobody watches.

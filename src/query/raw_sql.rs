@@ -14,13 +14,12 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Queries;
 use super::ask::fields::{self, Fields};
 use super::ask::range::show_ms;
 use super::error::QueryError;
 use super::output::{OUTPUTS, Output};
 use super::reader::Reader;
-
+use super::{Queries, counted};
 use crate::clickhouse::{ClickHouseError, ErrorClass, RawStatement, SqlAccess};
 use crate::event::ids::ProjectId;
 use crate::metrics::Counter;
@@ -32,6 +31,10 @@ impl Queries {
     /// # Errors
     /// 404 `sql_off`; as [`RawQuestion::parse`] and [`RawQuestion::answer`] describe.
     pub(super) async fn raw_sql(&self, project: ProjectId, request: RawRequest<'_>, now_ms: i64) -> Result<RawAnswer, QueryError> {
+        counted(self.raw_answer(project, request, now_ms).await)
+    }
+
+    async fn raw_answer(&self, project: ProjectId, request: RawRequest<'_>, now_ms: i64) -> Result<RawAnswer, QueryError> {
         let access = self.0.store.as_ref().and_then(|store| store.sql.as_ref()).filter(|_| self.0.answers_sql);
         let off = || QueryError::not_found("sql_off", "this instance answers no SQL: query.sql is false");
         let access = access.ok_or_else(off)?;
@@ -94,11 +97,14 @@ impl RawQuestion {
         if access.is_being_mended() {
             return Err(QueryError::of_store(ErrorClass::Damaged));
         }
-        Counter::Statements.add(1);
         let ask = async |text: &str, format: Output| {
             let id = sql_views::statement_id(asked.project);
             let statement = RawStatement { text, id: &id, format: format.of_server() };
-            runner.within_deadline(access.client.ask(&statement)).await?.map_err(|problem| refused(&problem, &access.database))
+            Counter::Statements.add(1);
+            let answer = runner.within_deadline(access.client.ask(&statement)).await?;
+            let answer = answer.map_err(|problem| refused(&problem, &access.database))?;
+            Counter::StatementRowsRead.add(answer.read_rows);
+            Ok::<_, QueryError>(answer)
         };
         // An answer in JSON says its types itself, and Parquet has no states.
         if matches!(self.output, Output::Csv | Output::Arrow) {
@@ -168,14 +174,15 @@ fn written(body: &[u8], mut meta: serde_json::Value) -> Result<Bytes, QueryError
     Ok(format!(r#"{{"result":{{"columns":{columns},"rows":{}}},"meta":{meta}}}"#, compact.data.get()).into())
 }
 
-/// Errors of the server whose words are of the statement alone, by their codes: of its syntax, its names and types, and its values.
+/// Errors of the server whose words are of the statement alone, by the codes of its `ErrorCodes.cpp`: of its syntax, its names and types, and
+/// its values. What is not among them is told by its code alone.
 const SPOKEN: [i32; 40] = [
     1, 6, 10, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 51, 53, 62, 63, 69, 70, 72, 117, 128, 130, 131, 153, 167, 179, 184, 190, 207,
     215, 258, 306, 349, 352, 386, 395, 403, 407,
 ];
-/// Those of rights.
+/// Those of rights, of functions and settings too.
 const RIGHTS: [i32; 7] = [164, 291, 344, 358, 446, 452, 497];
-/// Those of tables that are not there.
+/// Those of tables, databases and clusters that are not there.
 const NO_TABLE: [i32; 3] = [60, 81, 701];
 /// Longest part of what the server says, bytes.
 const MAX_SPOKEN: usize = 400;

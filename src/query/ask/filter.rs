@@ -1,9 +1,10 @@
 //! Filters: which events a question is about.
 //!
 //! A filter is a test of a field (`{"field","op","value"}`), what a person did ([`Did`]), a saved cohort by its name, or a group of filters
-//! of which one (`any`) or each (`all`) must hold. `"not": true` beside `cohort` asks for all others. Filters beside each other in a list must all hold. Groups nest up to [`MAX_DEPTH`] deep, and a list has at
-//! most [`MAX_CONDITIONS`] conditions, however they are grouped. An error names the path of the filter that is wrong, such as
-//! `filters[2].any[0]`. Neither the order in a group nor a group of one makes another question.
+//! of which one (`any`) or each (`all`) must hold. `"not": true` beside `cohort` asks for all others. Filters beside each other in a list
+//! must all hold. Groups nest up to [`MAX_DEPTH`] deep, and a list has at most [`MAX_CONDITIONS`] conditions, however they are grouped. An
+//! error names the path of the filter that is wrong, such as `filters[2].any[0]`. Neither the order in a group nor a group of one makes
+//! another question.
 
 mod did;
 mod field_test;

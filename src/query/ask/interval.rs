@@ -69,17 +69,16 @@ impl Interval {
 
     /// The interval under `interval`, day by default.
     pub(crate) fn parse(fields: Fields<'_>) -> Result<Self, QueryError> {
-        match fields.text("interval", "invalid_interval")? {
-            Some("minute") => Ok(Self::Minute),
-            Some("hour") => Ok(Self::Hour),
-            None | Some("day") => Ok(Self::Day),
-            Some("week") => Ok(Self::Week),
-            Some("month") => Ok(Self::Month),
-            Some(other) => Err(QueryError::invalid(
-                "invalid_interval",
-                format!("unknown interval `{}`: expected minute, hour, day, week or month", shortened(other)),
-            )),
-        }
+        fields.text("interval", "invalid_interval")?.map_or(Ok(Self::Day), Self::named)
+    }
+
+    /// The interval that a request names.
+    ///
+    /// # Errors
+    /// 400 `invalid_interval`.
+    pub(crate) fn named(name: &str) -> Result<Self, QueryError> {
+        let message = || format!("unknown interval `{}`: expected minute, hour, day, week or month", shortened(name));
+        Self::of_name(name).ok_or_else(|| QueryError::invalid("invalid_interval", message()))
     }
 
     /// The period under `key`: day by default, week or month.

@@ -130,6 +130,7 @@ const COLUMNS: [Column; 23] = [
 ];
 
 const DURATION_OF: &str = "toUnixTimestamp64Milli(max(timestamp)) - toUnixTimestamp64Milli(min(timestamp))";
+
 impl Column {
     /// Its value, of the events of one session.
     fn value(self, project: ProjectId, person: &'static str) -> Expr {

@@ -1,9 +1,10 @@
 //! Answers shared between instances, where there is somewhere to share them.
 //!
-//! The key of an answer is its question and the state of the project's recent books, so every answer found was made from the same data; only
-//! what the books show late (`freshness`, imports above all) can differ. So no answer is given for longer than [`KEPT`] after it was
-//! asked for, by the instance that shared it or by one that found it, whatever their clocks say: how old it is the shared level itself knows. Of an answer that looks back what was ruled of its persons stands in the
-//! key, and an instance that finds it keeps it as its own. Losing the shared level costs speed alone: it answers in time or not at all.
+//! The key of an answer is its question and the state of the project's recent books, so every answer found was made from the same data;
+//! only what the books show late (`freshness`, imports above all) can differ. So no answer is given for longer than [`KEPT`] after it was
+//! asked for, by the instance that shared it or by one that found it, whatever their clocks say: how old it is the shared level itself
+//! knows. Of an answer that looks back what was ruled of its persons stands in the key, and an instance that finds it keeps it as its own.
+//! Losing the shared level costs speed alone: it answers in time or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;

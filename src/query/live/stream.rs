@@ -260,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn streams_end_with_the_instance_and_none_begins_then() {
+        let live = Live::new();
+        let mut stream = stream(&live, "", None);
+        sent(&mut stream);
+        live.end();
+        assert!(matches!(stream.next().now_or_never(), Some(None)));
+        let refused = live.watch(PROJECT, &Wanted::parse("").unwrap(), None);
+        assert!(refused.is_err_and(|problem| (problem.code, problem.retry_after) == ("stopping", Some(1))));
+    }
+
+    #[test]
     fn a_stream_ends_with_its_key() {
         let live = Live::new();
         let is_valid = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));

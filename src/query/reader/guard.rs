@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::memory::{Held, Memory};
+use crate::byte_size::written;
 use crate::event::ids::ProjectId;
 use crate::query::error::QueryError;
 
@@ -98,7 +99,8 @@ impl QueryConfig {
             return Err("query.max_time = 0s: no question could be answered".to_owned());
         }
         if self.max_memory < LEAST_MEMORY {
-            return Err(format!("query.max_memory = {}: must be at least 16MiB, or no funnel could be folded", self.max_memory));
+            let memory = written(self.max_memory);
+            return Err(format!("query.max_memory = {memory}: must be at least 16MiB, or no funnel could be folded"));
         }
         if !(0.001..=100.0).contains(&self.max_cores_per_question) {
             return Err(format!("query.max_cores_per_question = {}: must be from 0.001 to 100", self.max_cores_per_question));

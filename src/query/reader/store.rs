@@ -77,4 +77,14 @@ mod tests {
             assert!(!refused(&problem).to_string().contains("ch1"), "{problem}");
         }
     }
+
+    #[test]
+    fn a_store_that_has_too_much_to_do_is_asked_again() {
+        // Memory that the machine does not have, threads, a server that refuses at once, and too many statements.
+        for code in [173, 439, 745, 202] {
+            let refused = refused(&ClickHouseError::Server { code, message: String::new() });
+            assert_eq!((refused.code, refused.retry_after), ("overloaded", Some(1)), "{code}");
+            assert!(refused.is_overload(), "an older answer is better than none: {code}");
+        }
+    }
 }

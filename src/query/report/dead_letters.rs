@@ -14,8 +14,9 @@ use crate::event::dead_letter::DeadLetterId;
 use crate::event::ids::ProjectId;
 use crate::event::mask;
 use crate::outcome::DeadReason;
+use crate::query::ask::fields::shortened;
 use crate::query::ask::page::{self, Page};
-use crate::query::ask::range::{check_order, instant_in_utc};
+use crate::query::ask::range::{LATEST_MS, check_order, instant_in_utc};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range};
 use crate::query::error::QueryError;
 use crate::query::reader::StatementRunner;
@@ -29,8 +30,6 @@ const MAX_REASONS: u64 = 100;
 const LETTER: &str = "SELECT toString(toUnixTimestamp64Milli(received_at)), toString(log_epoch), toString(log_partition), \
     toString(log_offset), toString(log_index), reason, message, source, toString(line), is_copy, toString(length(original)), \
     base64Encode(substring(original, 1, 8192))";
-/// The last moment that the store's times hold.
-const LATEST_MS: i64 = 4_102_444_800_000;
 
 /// A checked request.
 #[derive(Clone, Debug)]
@@ -127,8 +126,7 @@ impl Report for DeadLetters {
 impl DeadLetters {
     /// Reads one parameter: `reason`, `source`, `from` and `to` (by receipt), `limit`, `cursor`.
     fn read(&mut self, key: &str, value: &str, now_ms: i64) -> Result<(), QueryError> {
-        let shown: String = value.chars().take(60).collect();
-        let invalid = |code, what: &str| QueryError::invalid(code, format!("`{key}` is `{shown}`, {what}"));
+        let invalid = |code, what: &str| QueryError::invalid(code, format!("`{key}` is `{}`, {what}", shortened(value)));
         let time = || instant_in_utc(value, now_ms).ok_or_else(|| invalid("invalid_range", "which cannot be read"));
         match key {
             "reason" => {
@@ -141,14 +139,14 @@ impl DeadLetters {
             "to" => self.to_ms = time()?.clamp(0, LATEST_MS),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-                self.page.limit = limit.ok_or_else(|| invalid("invalid_limit", "not from 1 to 1000"))?;
+                self.page.limit = limit.ok_or_else(|| invalid("invalid_limit", &format!("not from 1 to {MAX_PAGE}")))?;
             }
             "cursor" => {
                 let cursor = page::Cursor::parse(value);
                 self.page.after = Some(cursor.ok_or_else(|| invalid("invalid_cursor", "which is not a cursor of an earlier answer"))?);
             }
             _ => {
-                let message = format!("unknown parameter `{key}`: reason, source, from, to, limit and cursor are known");
+                let message = format!("unknown parameter `{}`: reason, source, from, to, limit and cursor are known", shortened(key));
                 return Err(QueryError::invalid("invalid_parameter", message));
             }
         }

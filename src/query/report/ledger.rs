@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Ask, Report, Route};
 use crate::event::ids::{LogEpoch, ProjectId};
+use crate::query::ask::fields::shortened;
 use crate::query::ask::interval::Interval;
 use crate::query::ask::range::{self, LATEST_MS};
 use crate::query::ask::{Canonical, CanonicalForm, EventSet, Range};
@@ -70,23 +71,20 @@ impl Report for Ledger {
         let mut period = Period { from_ms: 0, to_ms: i64::MAX / 2, source: None };
         let (mut interval, mut zone) = (None, TimeZone::UTC);
         for (key, value) in ask.parameters() {
-            let invalid = || QueryError::invalid("invalid_range", format!("`{key}` is `{value}`, which cannot be read"));
+            let shown = shortened(value);
+            let invalid = || QueryError::invalid("invalid_range", format!("`{key}` is `{shown}`, which cannot be read"));
             let time = || range::instant_in_utc(value, ask.now_ms).ok_or_else(invalid);
             match key {
                 "from" => period.from_ms = time()?,
                 "to" => period.to_ms = time()?,
                 "run" => period.source = Some(value.parse().map_err(|_| invalid())?),
-                "interval" => {
-                    let problem = || format!("unknown interval `{value}`: expected minute, hour, day, week or month");
-                    let of_name = Interval::of_name(value).ok_or_else(|| QueryError::invalid("invalid_interval", problem()))?;
-                    interval = Some(of_name);
-                }
+                "interval" => interval = Some(Interval::named(value)?),
                 "timezone" => {
-                    let problem = |_| QueryError::invalid("invalid_timezone", format!("unknown IANA time zone `{value}`"));
+                    let problem = |_| QueryError::invalid("invalid_timezone", format!("unknown IANA time zone `{shown}`"));
                     zone = TimeZone::get(value).map_err(problem)?;
                 }
                 _ => {
-                    let message = format!("unknown parameter `{key}`: from, to, run, interval and timezone are known");
+                    let message = format!("unknown parameter `{}`: from, to, run, interval and timezone are known", shortened(key));
                     return Err(QueryError::invalid("invalid_parameter", message));
                 }
             }

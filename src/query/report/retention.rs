@@ -26,7 +26,6 @@ use self::shown::Table;
 use super::{Ask, Bar, People, Report};
 use crate::query::ask::breakdown::{Breakdown, Tops};
 use crate::query::ask::compare::Compared;
-
 use crate::query::ask::field::Field;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::{self, Filter};

@@ -1,9 +1,10 @@
 //! Sessions: how many began when, of whom, how long they were; or one by one.
 //!
 //! A session is in the bucket of its start; those that begin in the range are counted, whole, although they may end behind it. Of several
-//! filters those on events hold of a session that has an event, at whatever time, of which they all hold; those on columns of sessions
-//! hold of the session. Lines of a breakdown, which is by columns of sessions or traits of their persons, are the values of most
-//! sessions. `visitors` are the persons of the sessions' first events. Where there are no sessions, numbers of sessions and persons are 0 and all others null.
+//! filters those on events hold of a session that has an event, at whatever time, of which they all hold; those on columns of sessions hold
+//! of the session. Lines of a breakdown, which is by columns of sessions or traits of their persons, are the values of most sessions.
+//! `visitors` are the persons of the sessions' first events. Where there are no sessions, numbers of sessions and persons are 0 and all
+//! others null.
 //!
 //! Cost: one statement for all series, and one for the largest values of a breakdown; filters on events read the events once more. The
 //! list computes every session of its range and gives the newest.

@@ -1,11 +1,11 @@
 //! Trends: numbers by time, split by up to three fields if asked.
 //!
 //! A breakdown takes two statements a series: the largest values first ([`Tops`]), then the numbers with everything beyond them as
-//! `$other`, so that unique users of `$other` are still unique; totals of few values take one ([`Totals`]). `$none` (field missing or null) stands beside the limit, never in
-//! `$other`; `kind` tells both from texts that read like them. With a formula only its series is answered, and the first series
-//! decides which values are the largest. Percentiles interpolate linearly between the two nearest values. Where there are no events
-//! counts, sums and unique numbers are 0, and averages, minima, maxima and percentiles null, as is a division by zero.
-//! What is compared has buckets of its own, paired with those of the chart from the start.
+//! `$other`, so that unique users of `$other` are still unique; totals of few values take one ([`Totals`]). `$none` (field missing or null)
+//! stands beside the limit, never in `$other`; `kind` tells both from texts that read like them. With a formula only its series is
+//! answered, and the first series decides which values are the largest. Percentiles interpolate linearly between the two nearest values.
+//! Where there are no events counts, sums and unique numbers are 0, and averages, minima, maxima and percentiles null, as is a division by
+//! zero. What is compared has buckets of its own, paired with those of the chart from the start.
 //!
 //! `cumulative`: each number is the math of all events from the beginning of the range to the end of the bucket, so persons and values
 //! are counted once and averages are of all so far; the total is as without. What counts trailing days cannot be cumulative.

@@ -76,6 +76,19 @@ fn what_names_people_is_not_answered_unless_the_share_says_so() {
 }
 
 #[test]
+fn of_every_report_it_is_known_whether_it_names_people() {
+    let of_people = ["users", "events", "properties", "catalogue-values", "sessions"];
+    let of_numbers = ["trends", "funnel", "lifecycle", "stickiness", "retention", "paths", "catalogue-events", "catalogue-fields"];
+    let known: Vec<&str> = of_people.into_iter().chain(of_numbers).collect();
+    for report in crate::query::questions() {
+        assert!(known.contains(&report), "{report}: `names_people` lets through what it does not know; say there and here what it answers");
+    }
+    for report in BY_INTERVAL.iter().chain(&BY_PERIOD).chain(&known) {
+        assert!(crate::query::questions().any(|question| question == *report), "there is no report {report}");
+    }
+}
+
+#[test]
 fn no_filter_of_a_board_is_shown_wherever_it_stands() {
     let by = |value: &str| json!([{"field": "properties.customer", "value": value}]);
     let questions = [

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::first_shard::{replicas, rows};
+use super::first_shard::{self, replicas, rows};
 use super::{Rebuild, Rows, Table};
-use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Node, Statement, Whole};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Node, Statement, Whole, native};
 use crate::store::fence::Fence;
 use crate::store::tables::EVENTS;
 
@@ -141,16 +140,7 @@ async fn has_others(replica: &Node, generation: u64) -> Result<bool, ClickHouseE
 /// Writes rows, all or none.
 pub async fn insert(store: &ClickHouse, writer: Writer, rows: &[AlertRow]) -> Result<(), ClickHouseError> {
     let into = Statement::of("INSERT INTO ").table(&store.table(ALERT_STATES.name())).sql(COLUMNS);
-    let block = encode(writer, rows);
-    let mut ended = Ok(());
-    for replica in replicas(store) {
-        let query_id = format!("{QUERY_ID}{:016x}-{}", writer.generation, uuid::Uuid::new_v4());
-        ended = replica.writer.insert(&into, [block.clone()], &query_id).await;
-        if ended.is_ok() {
-            break;
-        }
-    }
-    ended
+    first_shard::insert(store, &into, &encode(writer, rows), &format!("{QUERY_ID}{:016x}-", writer.generation)).await
 }
 
 /// The last state of all rules and lines, and the notices that are to be delivered, the oldest first.
@@ -322,30 +312,16 @@ async fn read(store: &ClickHouse, to: &Statement) -> Result<Vec<Stored>, ClickHo
 fn encode(writer: Writer, rows: &[AlertRow]) -> Bytes {
     let mut out = Vec::new();
     native::begin_block(&mut out, 9, rows.len());
-    let mut kinds = DictionaryColumn::default();
-    rows.iter().for_each(|row| kinds.push(row.kind.as_bytes()));
-    DictionaryColumn::put(std::iter::once(&kinds), "kind", &mut out);
-    numbers("project_id", "UInt64", rows.iter().map(|row| row.project.to_le_bytes()), &mut out);
-    texts("rule", rows.iter().map(|row| &row.rule), &mut out);
-    texts("entry", rows.iter().map(|row| &row.entry), &mut out);
-    numbers("slot", "DateTime64(3, 'UTC')", rows.iter().map(|row| row.slot.to_le_bytes()), &mut out);
-    numbers("version", "UInt64", (0..).zip(rows).map(|(at, _)| (writer.version + at).to_le_bytes()), &mut out);
-    numbers("generation", "UInt64", rows.iter().map(|_| writer.generation.to_le_bytes()), &mut out);
-    numbers("at", "DateTime64(3, 'UTC')", rows.iter().map(|row| row.at.to_le_bytes()), &mut out);
-    texts("body", rows.iter().map(|row| &row.body), &mut out);
+    native::put_dictionary(rows.iter().map(|row| row.kind.as_bytes()), "kind", &mut out);
+    native::put_values(rows.iter().map(|row| row.project.to_le_bytes()), "project_id", "UInt64", &mut out);
+    native::put_strings(rows.iter().map(|row| row.rule.as_bytes()), "rule", &mut out);
+    native::put_strings(rows.iter().map(|row| row.entry.as_bytes()), "entry", &mut out);
+    native::put_values(rows.iter().map(|row| row.slot.to_le_bytes()), "slot", "DateTime64(3, 'UTC')", &mut out);
+    native::put_values((0..).zip(rows).map(|(at, _)| (writer.version + at).to_le_bytes()), "version", "UInt64", &mut out);
+    native::put_values(rows.iter().map(|_| writer.generation.to_le_bytes()), "generation", "UInt64", &mut out);
+    native::put_values(rows.iter().map(|row| row.at.to_le_bytes()), "at", "DateTime64(3, 'UTC')", &mut out);
+    native::put_strings(rows.iter().map(|row| row.body.as_bytes()), "body", &mut out);
     out.into()
-}
-
-fn numbers(name: &str, type_name: &'static str, values: impl Iterator<Item = [u8; 8]>, out: &mut Vec<u8>) {
-    let mut column = FixedColumn::new(type_name);
-    values.for_each(|value| column.push(value));
-    FixedColumn::put(std::iter::once(&column), name, out);
-}
-
-fn texts<'a>(name: &str, values: impl Iterator<Item = &'a String>, out: &mut Vec<u8>) {
-    let mut column = StringColumn::default();
-    values.for_each(|value| column.push(value.as_bytes()));
-    StringColumn::put(std::iter::once(&column), name, out);
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use strum::VariantArray as _;
 
+use super::first_shard::{self, rows};
 use super::{Rebuild, Rows, Table};
-use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Shard, Statement, Whole};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Statement, Whole, native};
 use crate::event::dead_letter::{DeadLetter, DeadLetterId, LogPosition};
 use crate::event::ids::{LogEpoch, ProjectId};
 use crate::outcome::DeadReason;
@@ -51,17 +51,9 @@ type Subject = (ProjectId, DeadLetterId);
 /// Stores letters.
 pub async fn insert(store: &ClickHouse, letters: &[DeadLetter<'_>]) -> Result<(), ClickHouseError> {
     let block = encode(letters, &first_positions(store, letters).await?);
-    let query_id = format!("pulse-dead-{}", uuid::Uuid::new_v4());
     let into = Statement::of("INSERT INTO ").table(&store.table(DEAD_LETTERS.name())).sql(" (");
     let into = COLUMNS.iter().enumerate().fold(into, |into, (at, column)| into.sql(if at > 0 { ", " } else { "" }).sql(column)).sql(")");
-    let mut ended = Ok(());
-    for replica in store.shards.iter().take(1).flat_map(Shard::replicas) {
-        ended = replica.writer.insert(&into, [block.clone()], &query_id).await;
-        if ended.is_ok() {
-            break;
-        }
-    }
-    ended
+    first_shard::insert(store, &into, &block, "pulse-dead-").await
 }
 
 /// Where the first letter about each line stands: in the table, or among these.
@@ -95,50 +87,24 @@ async fn known(store: &ClickHouse, letters: &[&DeadLetter<'_>]) -> Result<Vec<(S
     Ok(rows.into_iter().filter_map(first).collect())
 }
 
-/// Rows of the first shard, of whichever replica answers.
-async fn rows<T: serde::de::DeserializeOwned>(store: &ClickHouse, statement: &Statement) -> Result<Vec<T>, ClickHouseError> {
-    let mut answer = Ok(Vec::new());
-    for replica in store.shards.iter().take(1).flat_map(Shard::replicas) {
-        answer = replica.writer.rows(statement).await;
-        if answer.is_ok() {
-            break;
-        }
-    }
-    answer
-}
-
 fn encode(letters: &[DeadLetter<'_>], first: &HashMap<Subject, LogPosition>) -> Bytes {
     let is_copy = |letter: &DeadLetter<'_>| first.get(&(letter.project, letter.id)).is_some_and(|position| *position != letter.position);
     let mut out = Vec::new();
     native::begin_block(&mut out, COLUMNS.len(), letters.len());
-    numbers("project_id", "UInt64", letters.iter().map(|letter| letter.project.0.to_le_bytes()), &mut out);
-    numbers("received_at", "DateTime64(3, 'UTC')", letters.iter().map(|letter| letter.received_ms.to_le_bytes()), &mut out);
-    let mut reasons = DictionaryColumn::default();
-    letters.iter().for_each(|letter| reasons.push(letter.reason.as_str().as_bytes()));
-    DictionaryColumn::put(std::iter::once(&reasons), "reason", &mut out);
-    strings("message", letters.iter().map(|letter| letter.message.as_bytes()), &mut out);
-    strings("source", letters.iter().map(|letter| letter.source.as_bytes()), &mut out);
-    numbers("line", "UInt64", letters.iter().map(|letter| letter.line.to_le_bytes()), &mut out);
-    strings("original", letters.iter().map(|letter| letter.original), &mut out);
-    numbers("log_epoch", "UInt64", letters.iter().map(|letter| letter.position.epoch.0.to_le_bytes()), &mut out);
-    numbers("log_partition", "UInt16", letters.iter().map(|letter| letter.position.partition.to_le_bytes()), &mut out);
-    numbers("log_offset", "Int64", letters.iter().map(|letter| letter.position.offset.to_le_bytes()), &mut out);
-    numbers("log_index", "UInt32", letters.iter().map(|letter| letter.position.index.to_le_bytes()), &mut out);
-    numbers("letter_id", "UInt128", letters.iter().map(|letter| letter.id.0), &mut out);
-    numbers("is_copy", "UInt8", letters.iter().map(|letter| [u8::from(is_copy(letter))]), &mut out);
+    native::put_values(letters.iter().map(|letter| letter.project.0.to_le_bytes()), "project_id", "UInt64", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.received_ms.to_le_bytes()), "received_at", "DateTime64(3, 'UTC')", &mut out);
+    native::put_dictionary(letters.iter().map(|letter| letter.reason.as_str().as_bytes()), "reason", &mut out);
+    native::put_strings(letters.iter().map(|letter| letter.message.as_bytes()), "message", &mut out);
+    native::put_strings(letters.iter().map(|letter| letter.source.as_bytes()), "source", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.line.to_le_bytes()), "line", "UInt64", &mut out);
+    native::put_strings(letters.iter().map(|letter| letter.original), "original", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.position.epoch.0.to_le_bytes()), "log_epoch", "UInt64", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.position.partition.to_le_bytes()), "log_partition", "UInt16", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.position.offset.to_le_bytes()), "log_offset", "Int64", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.position.index.to_le_bytes()), "log_index", "UInt32", &mut out);
+    native::put_values(letters.iter().map(|letter| letter.id.0), "letter_id", "UInt128", &mut out);
+    native::put_values(letters.iter().map(|letter| [u8::from(is_copy(letter))]), "is_copy", "UInt8", &mut out);
     out.into()
-}
-
-fn numbers<const W: usize>(name: &str, type_name: &'static str, values: impl Iterator<Item = [u8; W]>, out: &mut Vec<u8>) {
-    let mut column = FixedColumn::new(type_name);
-    values.for_each(|value| column.push(value));
-    FixedColumn::put(std::iter::once(&column), name, out);
-}
-
-fn strings<'a>(name: &str, values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-    let mut column = StringColumn::default();
-    values.for_each(|value| column.push(value));
-    StringColumn::put(std::iter::once(&column), name, out);
 }
 
 /// Why letters were not read.

@@ -1,5 +1,7 @@
 //! What tables share whose rows are all in the first shard, because one writer decides about them.
 
+use bytes::Bytes;
+
 use crate::clickhouse::{ClickHouse, ClickHouseError, Node, Shard, Statement};
 
 /// The replicas of the first shard.
@@ -17,4 +19,17 @@ pub(super) async fn rows<T: serde::de::DeserializeOwned>(store: &ClickHouse, sta
         }
     }
     answer
+}
+
+/// Inserts a block into the first shard, by the first replica that takes it. The id of each attempt begins with `id`.
+pub(super) async fn insert(store: &ClickHouse, into: &Statement, block: &Bytes, id: &str) -> Result<(), ClickHouseError> {
+    let mut ended = Ok(());
+    for replica in replicas(store) {
+        let query_id = format!("{id}{}", uuid::Uuid::new_v4());
+        ended = replica.writer.insert(into, [block.clone()], &query_id).await;
+        if ended.is_ok() {
+            break;
+        }
+    }
+    ended
 }

@@ -254,19 +254,19 @@ fn encode(ties: &[Tie]) -> Bytes {
     let mut out = Vec::new();
     native::begin_block(&mut out, 8, ties.len());
     let numbers = |out: &mut Vec<u8>, name: &str, number: fn(&Tie) -> u64| {
-        native::put_runs(ties.iter().map(|tie| (number(tie).to_le_bytes(), 1)), name, "UInt64", out);
+        native::put_values(ties.iter().map(|tie| number(tie).to_le_bytes()), name, "UInt64", out);
     };
     numbers(&mut out, "project_id", |tie| tie.project.0);
-    native::put_runs(ties.iter().map(|tie| ([tie.pair.kind.code()], 1)), "kind", "UInt8", &mut out);
+    native::put_values(ties.iter().map(|tie| [tie.pair.kind.code()]), "kind", "UInt8", &mut out);
     numbers(&mut out, "from_key", |tie| tie.pair.from.0);
     numbers(&mut out, "to_key", |tie| tie.pair.to.0);
     native::put_strings(ties.iter().map(|tie| tie.from_id.as_bytes()), "from_id", &mut out);
     native::put_strings(ties.iter().map(|tie| tie.to_id.as_bytes()), "to_id", &mut out);
     // A tuple is its columns one after the other.
     let first_ms = |tie: &Tie| tie.event.map_or(NO_EVENT_MS, |(at_ms, _)| at_ms);
-    native::put_runs(ties.iter().map(|tie| (first_ms(tie).to_le_bytes(), 1)), "first", "Tuple(Int64, UUID)", &mut out);
+    native::put_values(ties.iter().map(|tie| first_ms(tie).to_le_bytes()), "first", "Tuple(Int64, UUID)", &mut out);
     ties.iter().for_each(|tie| out.extend_from_slice(&native::uuid_bytes(tie.event.map_or([0; 16], |(_, id)| id))));
-    native::put_runs(ties.iter().map(|tie| (tie.ruling.0.to_le_bytes(), 1)), "ruling", "Int64", &mut out);
+    native::put_values(ties.iter().map(|tie| tie.ruling.0.to_le_bytes()), "ruling", "Int64", &mut out);
     Bytes::from(out)
 }
 

@@ -1,16 +1,16 @@
 //! `saved`: what people save under a name, by project and kind.
 //!
-//! Promise: a version of a name is written once, by the first caller ([`put`] says whether that was the caller), as long as fewer than
-//! a thousand others are written between reading the version before and writing this one. All rows are in the first shard, whose replicas
-//! stand in for each other. What a file says ([`By`]) is written for files alone. May go wrong: an insert whose answer is lost may have been done; reading again shows it.
+//! Promise: a version of a name is written once, by the first caller ([`put`] says whether that was the caller), as long as fewer than a
+//! thousand others are written between reading the version before and writing this one. All rows are in the first shard, whose replicas
+//! stand in for each other. What a file says ([`By`]) is written for files alone. May go wrong: an insert whose answer is lost may have
+//! been done; reading again shows it.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::first_shard::{replicas, rows};
+use super::first_shard::{self, replicas, rows};
 use super::{Rebuild, Rows, Table};
-use crate::clickhouse::native::{self, Column, DictionaryColumn, FixedColumn, StringColumn};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Statement, Whole};
+use crate::clickhouse::{ClickHouse, ClickHouseError, Statement, Whole, native};
 use crate::event::ids::ProjectId;
 
 /// The table.
@@ -209,15 +209,7 @@ pub async fn put(store: &ClickHouse, shelf: Shelf, saved: &Saved) -> Result<bool
     let token = format!("{:x}-{}-{name}-{}", shelf.project.0, shelf.kind, saved.version);
     let into = Statement::of("INSERT INTO ").table(&store.table(SAVED.name())).sql(COLUMNS);
     let into = into.sql(" SETTINGS insert_deduplicate = 1, insert_deduplication_token = ").quoted(&token);
-    let block = encode(shelf, saved, writer);
-    let mut ended = Ok(());
-    for replica in replicas(store) {
-        ended = replica.writer.insert(&into, [block.clone()], &format!("pulse-saved-{}", uuid::Uuid::new_v4())).await;
-        if ended.is_ok() {
-            break;
-        }
-    }
-    ended?;
+    first_shard::insert(store, &into, &encode(shelf, saved, writer), "pulse-saved-").await?;
     let to = Statement::of("SELECT toString(writer) FROM ").table(&store.table(SAVED.name()));
     let to = to.sql(" WHERE project_id = ").uint(shelf.project.0).sql(" AND kind = ").string(shelf.kind);
     let to = to.sql(" AND name = ").string(&saved.name).sql(" AND version = ").uint(saved.version);
@@ -255,27 +247,15 @@ fn hex(bytes: &[u8]) -> String {
 fn encode(shelf: Shelf, saved: &Saved, writer: u128) -> Bytes {
     let mut out = Vec::new();
     native::begin_block(&mut out, 6, 1);
-    number("project_id", "UInt64", shelf.project.0.to_le_bytes(), &mut out);
-    let mut kind = DictionaryColumn::default();
-    kind.push(shelf.kind.as_bytes());
-    DictionaryColumn::put(std::iter::once(&kind), "kind", &mut out);
-    text("name", &saved.name, &mut out);
-    number("version", "UInt64", saved.version.to_le_bytes(), &mut out);
-    number("writer", "UInt128", writer.to_le_bytes(), &mut out);
-    text("body", &saved.body, &mut out);
+    let number = |out: &mut Vec<u8>, name: &str, number: u64| native::put_values([number.to_le_bytes()].into_iter(), name, "UInt64", out);
+    let text = |out: &mut Vec<u8>, name: &str, text: &str| native::put_strings([text.as_bytes()].into_iter(), name, out);
+    number(&mut out, "project_id", shelf.project.0);
+    native::put_dictionary([shelf.kind.as_bytes()].into_iter(), "kind", &mut out);
+    text(&mut out, "name", &saved.name);
+    number(&mut out, "version", saved.version);
+    native::put_values([writer.to_le_bytes()].into_iter(), "writer", "UInt128", &mut out);
+    text(&mut out, "body", &saved.body);
     out.into()
-}
-
-fn number<const W: usize>(name: &str, type_name: &'static str, value: [u8; W], out: &mut Vec<u8>) {
-    let mut column = FixedColumn::new(type_name);
-    column.push(value);
-    FixedColumn::put(std::iter::once(&column), name, out);
-}
-
-fn text(name: &str, value: &str, out: &mut Vec<u8>) {
-    let mut column = StringColumn::default();
-    column.push(value.as_bytes());
-    StringColumn::put(std::iter::once(&column), name, out);
 }
 
 #[cfg(test)]
