@@ -179,8 +179,9 @@ impl Config {
             let written: Table = text.parse().map_err(|problem| ConfigError(format!("{place}: {}", without_line(&text, &problem))))?;
             overlay(&mut merged, written, "").map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
         }
-        for (name, value) in environment.filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
-            let path: Vec<String> = name.trim_start_matches(ENV_PREFIX).split("__").map(str::to_lowercase).collect();
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
             set(&mut merged, &path, &value).map_err(|problem| ConfigError(format!("environment {name}: {problem}")))?;
         }
         for (key, value) in flags {
