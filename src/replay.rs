@@ -92,7 +92,7 @@ pub struct Limits {
     pub load: BlockLimits,
 }
 
-/// Replays. In events.
+/// Replays; `progress` sees how many events were read, of how many.
 pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limits, control: Control<impl Fn(u64, u64)>) -> Result<Summary> {
     let LogAndStore { log, store } = parts;
     let Control { stop, progress } = control;
