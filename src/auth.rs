@@ -1,9 +1,9 @@
 //! Who may send events for a project, and who may ask about it.
 //!
 //! Owns the keys ([`keys`]: their file, [`watcher`]: its changes, [`managed`]: those that are made while instances run), the pages that may
-//! use one ([`origin`]), and how a request shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are secret and ask; import keys are secret and
-//! bring history, which read keys may do too; admin keys are secret and manage the keys of their project. Promises: the project follows
-//! from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
+//! use one ([`origin`]), and how a request shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are
+//! secret and ask; import keys are secret and bring history, which read keys may do too; admin keys are secret and manage the keys of their
+//! project. Promises: the project follows from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
 
 pub mod cookie;
 pub mod credential;

@@ -3,7 +3,8 @@
 //! What is written is a `…Config`; `check` makes its checked form, which has a noun of its own (`…Limits`; `…Settings` where it is
 //! more than limits).
 //!
-//! Defaults < file < environment (`PULSE__SECTION__KEY`) < flags. A key that does not exist is refused with the nearest one that does, wherever it came from: a misspelt limit must not silently be no limit.
+//! Defaults < file < environment (`PULSE__SECTION__KEY`) < flags. A key that does not exist is refused with the nearest one that does,
+//! wherever it came from: a misspelt limit must not silently be no limit.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

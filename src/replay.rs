@@ -1,9 +1,9 @@
 //! Working through the raw log again: enrich, dedupe and load from an offset on, into the events table or one beside it.
 //!
-//! Owns the reading side ([`reader`]) and the order of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the same watermark, so a
-//! replay may be interrupted, repeated and run beside the live roles without counting anything twice. Into the events table
-//! it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong:
-//! the log no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
+//! Owns the reading side ([`reader`]) and the order of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the
+//! same watermark, so a replay may be interrupted, repeated and run beside the live roles without counting anything twice. Into the events
+//! table it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong: the log
+//! no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
 
 pub mod dead;
 pub mod parts;
