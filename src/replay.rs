@@ -188,10 +188,6 @@ impl<L: Log> Replay<L> {
     async fn work(&self, request: &Request, partition: u16) -> Result<Work> {
         let (range, loaded) = range(&self.log, &self.store, request, partition).await?;
         let after = loaded.map_or(range.start, |loaded| range.start.min(loaded + 1)) - 1;
-        self.work_of(partition, range, after).await
-    }
-
-    async fn work_of(&self, partition: u16, range: Range<i64>, after: i64) -> Result<Work> {
         Ok(Work { partition, range, after })
     }
 
@@ -296,7 +292,7 @@ impl<L: Log> Replay<L> {
                 held.start - 1
             );
         }
-        let work = self.work_of(partition, start..old + 1, start - 1).await?;
+        let work = Work { partition, range: start..old + 1, after: start - 1 };
         self.load(&EVENTS_NAME, work, |_| ()).await
     }
 }
