@@ -423,7 +423,7 @@ fn columns(names: &[&str], map: &MapConfig) -> Result<Vec<Option<Column>>, Strin
     let columns: Vec<Option<Column>> = columns.collect();
     let mut fields = HashSet::new();
     match columns.iter().flatten().find(|column| !fields.insert(&column.field)) {
-        Some(twice) => Err(format!("two columns are the field {:?}", twice.field)),
+        Some(twice) => Err(format!("two columns are the field `{}`", twice.field.name())),
         None => Ok(columns),
     }
 }
