@@ -1,9 +1,9 @@
 //! Who may send events for a project, and who may ask about it.
 //!
 //! Owns the keys ([`keys`]: their file, [`watcher`]: its changes, [`managed`]: those that are made while instances run), the pages that may
-//! use one ([`origin`]), and how a request shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are secret and ask; import keys are secret and
-//! bring history, which read keys may do too; admin keys are secret and manage the keys of their project. Promises: the project follows
-//! from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
+//! use one ([`origin`]), and how a request shows one ([`credential`], [`cookie`]). Write keys are public and only send; read keys are
+//! secret and ask; import keys are secret and bring history, which read keys may do too; admin keys are secret and manage the keys of their
+//! project. Promises: the project follows from the key, never from input; an unknown key takes as long to refuse as a nearly right one.
 
 pub mod cookie;
 pub mod credential;
@@ -287,23 +287,23 @@ impl Keys {
 
     /// Whether any key is of this project.
     pub fn has_project(&self, project: ProjectId) -> bool {
-        self.table.read().is_ok_and(|table| table.grants.values().any(|grant| grant.project == project))
+        self.table().grants.values().any(|grant| grant.project == project)
     }
 
     /// Whether this project is in the keys file and not disabled.
     pub fn opens_project(&self, project: ProjectId) -> bool {
-        self.table.read().is_ok_and(|table| table.projects.get(&project).is_some_and(|entry| !entry.is_disabled))
+        self.table().projects.get(&project).is_some_and(|entry| !entry.is_disabled)
     }
 
     /// A secret of a project that lasts as long as its first read key: names made with it tell nobody else what they are made of.
     pub fn secret_of(&self, project: ProjectId) -> Option<Secret> {
-        self.table.read().ok()?.secrets.get(&project).cloned()
+        self.table().secrets.get(&project).cloned()
     }
 
     fn find(&self, key: &str) -> Option<Grant> {
         // Looked up by hash: how long it takes says nothing about how much of a key was right.
         let hash = keys::hash(key);
-        let table = self.table.read().ok().map(|table| Arc::clone(&table))?;
+        let table = self.table();
         if let Some(grant) = table.grants.get(&hash) {
             return Some(grant.clone());
         }
@@ -348,6 +348,10 @@ impl Keys {
     /// Held from reading them to setting them: of two changes at once none is lost.
     fn change_managed(&self) -> MutexGuard<'_, ()> {
         self.managed_change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn managed_table(&self) -> Arc<ManagedTable> {

@@ -3,7 +3,8 @@
 //! What is written is a `…Config`; `check` makes its checked form, which has a noun of its own (`…Limits`; `…Settings` where it is
 //! more than limits).
 //!
-//! Defaults < file < environment (`PULSE__SECTION__KEY`) < flags. A key that does not exist is refused with the nearest one that does, wherever it came from: a misspelt limit must not silently be no limit.
+//! Defaults < file < environment (`PULSE__SECTION__KEY`) < flags. A key that does not exist is refused with the nearest one that does,
+//! wherever it came from: a misspelt limit must not silently be no limit.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -179,8 +180,9 @@ impl Config {
             let written: Table = text.parse().map_err(|problem| ConfigError(format!("{place}: {}", without_line(&text, &problem))))?;
             overlay(&mut merged, written, "").map_err(|problem| ConfigError(format!("{place}: {problem}")))?;
         }
-        for (name, value) in environment.filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
-            let path: Vec<String> = name.trim_start_matches(ENV_PREFIX).split("__").map(str::to_lowercase).collect();
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
             set(&mut merged, &path, &value).map_err(|problem| ConfigError(format!("environment {name}: {problem}")))?;
         }
         for (key, value) in flags {

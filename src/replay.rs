@@ -1,9 +1,9 @@
 //! Working through the raw log again: enrich, dedupe and load from an offset on, into the events table or one beside it.
 //!
-//! Owns the reading side ([`reader`]) and the order of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the same watermark, so a
-//! replay may be interrupted, repeated and run beside the live roles without counting anything twice. Into the events table
-//! it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong:
-//! the log no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
+//! Owns the reading side ([`reader`]) and the order of a rebuild ([`swap`]); the rest is what the roles do, with the same fence and the
+//! same watermark, so a replay may be interrupted, repeated and run beside the live roles without counting anything twice. Into the events
+//! table it stores what lies above what the table has; a table beside takes everything, and may then be swapped in. May go wrong: the log
+//! no longer holds the offset asked for, or the table lacks events before it, which would leave a hole.
 
 pub mod dead;
 pub mod parts;
@@ -92,7 +92,7 @@ pub struct Limits {
     pub load: BlockLimits,
 }
 
-/// Replays. In events.
+/// Replays; `progress` sees how many events were read, of how many.
 pub async fn run<L: Log>(parts: LogAndStore<L>, request: &Request, limits: Limits, control: Control<impl Fn(u64, u64)>) -> Result<Summary> {
     let LogAndStore { log, store } = parts;
     let Control { stop, progress } = control;
@@ -188,10 +188,6 @@ impl<L: Log> Replay<L> {
     async fn work(&self, request: &Request, partition: u16) -> Result<Work> {
         let (range, loaded) = range(&self.log, &self.store, request, partition).await?;
         let after = loaded.map_or(range.start, |loaded| range.start.min(loaded + 1)) - 1;
-        self.work_of(partition, range, after).await
-    }
-
-    async fn work_of(&self, partition: u16, range: Range<i64>, after: i64) -> Result<Work> {
         Ok(Work { partition, range, after })
     }
 
@@ -296,7 +292,7 @@ impl<L: Log> Replay<L> {
                 held.start - 1
             );
         }
-        let work = self.work_of(partition, start..old + 1, start - 1).await?;
+        let work = Work { partition, range: start..old + 1, after: start - 1 };
         self.load(&EVENTS_NAME, work, |_| ()).await
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! One message of JSON-RPC a request, answered as JSON; no session, no stream: whatever is asked, each request stands for itself, so any
 //! instance answers. Clients of the revision without a handshake say their revision in each request ([`VERSION`]) and are told more; those of
-//! the ones before begin with `initialize`. What a tool takes is the schema of its request in the description of the API ([`openapi`]). Promises: the project follows
-//! from the read key, which is asked for as everywhere; a tool that fails says why in its result, for the agent to mend its question.
+//! the ones before begin with `initialize`. What a tool takes is the schema of its request in the description of the API ([`openapi`]).
+//! Promises: the project follows from the read key, which is asked for as everywhere; a tool that fails says why in its result, for the
+//! agent to mend its question.
 //! May go wrong: answers are long; a tool gives those of its report whole.
 
 use std::collections::BTreeSet;

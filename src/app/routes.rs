@@ -210,7 +210,7 @@ impl<L: RunningLog> Routes<L> {
             let text = HeaderValue::from_static("text/plain; version=0.0.4");
             return typed_response(StatusCode::OK, text, crate::metrics::with_histograms(self.metrics.render()).into());
         }
-        if path == "/openapi.json" {
+        if path == DESCRIPTION {
             return typed_response(StatusCode::OK, HeaderValue::from_static("application/json"), openapi::text());
         }
         match self.why_not_ready() {

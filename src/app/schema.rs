@@ -42,8 +42,8 @@ pub(super) fn sync(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// The same for the embedded engine, which is waited for however busy the machine is: without its tables nobody knows whether the log has
-/// lost its end, and nothing may be written behind that.
+/// As [`prepare`], for the embedded engine, which is waited for however busy the machine is: without its tables nobody knows whether the
+/// log has lost its end, and nothing may be written behind that.
 pub(super) async fn prepare_embedded(settings: &Settings, store: &ClickHouse) -> Result<()> {
     loop {
         match prepare(settings, store).await {

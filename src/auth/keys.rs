@@ -158,8 +158,8 @@ pub fn write(path: &Path, entries: &[KeyEntry]) -> Result<(), KeysError> {
     })
 }
 
-/// Changes a keys file, or makes it if there is none, which is after `change`; another process that changes it meanwhile waits. Returns what is in it
-/// afterwards.
+/// Changes a keys file; if there is none, one is made that begins with the keys of `default`. Another process that changes it meanwhile
+/// waits. Returns what is in it afterwards.
 pub fn change<E: From<KeysError>>(path: &Path, change: impl FnOnce(&mut Vec<KeyEntry>) -> Result<(), E>) -> Result<Vec<KeyEntry>, E> {
     let fail = |problem: std::io::Error| KeysError { path: path.to_owned(), problem: problem.to_string() };
     let lock = path.with_extension("json.lock");

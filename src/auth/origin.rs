@@ -2,8 +2,8 @@
 
 use hyper::header::{self, HeaderMap};
 
-/// Whether a request is of a page of one of the `allowed` origins, as [`normal_origin`] writes them, or of no page and these may be refused
-/// or not. None allowed: any.
+/// Whether a request is of a page of one of the `allowed` origins, as [`normal_origin`] writes them. One that is of no page passes unless
+/// `requires_origin`. With an empty list everything does.
 pub(super) fn admits(allowed: &[String], requires_origin: bool, headers: &HeaderMap) -> bool {
     if allowed.is_empty() {
         return true;

@@ -20,10 +20,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use self::calendar::Day;
-use self::setup::Project;
 use self::shop::Shop;
 use self::visit::Event;
 use super::ConfigArgs;
+use super::config_files::Project;
 use super::import::{AccessKeys, Batch, Books, Connection};
 use super::instance::InstanceArgs;
 use super::remote::{Address, Remote, bearer};

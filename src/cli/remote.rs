@@ -160,7 +160,7 @@ impl Remote {
         loop {
             match self.get(path, key).await {
                 Ok(_) => return Ok(()),
-                Err(problem) if begun.elapsed() > KEYS_KNOWN || !problem.to_string().contains(": 401 ") => return Err(problem),
+                Err(problem) if begun.elapsed() > KEYS_KNOWN || !is_unauthorized(&problem) => return Err(problem),
                 Err(_) => tokio::time::sleep(KEYS_PAUSE).await,
             }
         }
@@ -319,6 +319,10 @@ fn in_words(body: &str) -> String {
         Ok(Problem { code, message }) => format!("{message} ({code})"),
         Err(_) => body.to_owned(),
     }
+}
+
+fn is_unauthorized(problem: &anyhow::Error) -> bool {
+    problem.downcast_ref::<Refused>().is_some_and(|refused| refused.status == StatusCode::UNAUTHORIZED)
 }
 
 /// A key as it stands in a request.

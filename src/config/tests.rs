@@ -39,6 +39,8 @@ fn an_unknown_key_is_refused_with_the_nearest_one() {
     assert!(problem.ends_with("unknown key `load.max_row`: did you mean `load.max_rows`?"), "{problem}");
     let problem = load("", &[("PULSE__LAOD__MAX_ROWS", "7")], &[]).unwrap_err().0;
     assert!(problem.contains("unknown key `laod`: did you mean `load`?"), "{problem}");
+    let problem = load("", &[("PULSE__PULSE__DATA_DIR", "b")], &[]).unwrap_err().0;
+    assert!(problem.contains("unknown key `pulse`"), "{problem}");
     let problem = load("", &[("PULSE__HTTP__LISTEN__X", "1")], &[]).unwrap_err().0;
     assert!(problem.contains("http.listen is a key, not a section"), "{problem}");
 }

@@ -21,7 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Loads letters until asked to stop.
 pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, stop: CancellationToken) -> Result<(), LogError> {
     let revoked = reader.revoked();
-    let (mut backoff, mut outage) = (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), Outage::default());
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let (mut log_outage, mut store_outage) = (Outage::default(), Outage::default());
     loop {
         let records = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -32,19 +33,27 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
             Ok(records) => records,
             Err(ended @ (LogError::Corrupt(_) | LogError::Closed)) => return Err(ended),
             Err(problem) => {
-                tracing::warn!(%problem, "dead letters cannot be read: waiting");
-                tokio::time::sleep(backoff.next_pause()).await;
+                if log_outage.begins() {
+                    tracing::warn!(%problem, "dead letters cannot be read: waiting");
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(backoff.next_pause()) => {}
+                }
                 let start = reader.bounds().await.map_or(0, |held| held.start);
                 reader.seek(reader.committed().unwrap_or(start).max(start));
                 continue;
             }
         };
+        if let Some(Over { failures, lasted }) = log_outage.ends() {
+            tracing::info!(failures, ?lasted, "dead letters are read again");
+        }
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
             let (read, next_offset) = next_letters(&mut records);
             let letters: Vec<DeadLetter<'_>> = read.iter().flat_map(DeadLetterRecord::letters).collect();
             while let Err(problem) = dead_letters::insert(&store, &letters).await {
-                if outage.begins() {
+                if store_outage.begins() {
                     tracing::error!(%problem, "dead letters not stored: waiting");
                 }
                 tokio::select! {
@@ -53,7 +62,7 @@ pub(super) async fn run<R: PartitionReader>(store: ClickHouse, mut reader: R, st
                 }
             }
             backoff.reset();
-            if let Some(Over { failures, lasted }) = outage.ends() {
+            if let Some(Over { failures, lasted }) = store_outage.ends() {
                 tracing::info!(failures, ?lasted, "dead letters are stored again");
             }
             reader.commit(next_offset).await?;

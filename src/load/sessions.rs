@@ -244,7 +244,7 @@ impl Sessions {
         self.recent.insert(visitor, Slot { length_ms, born: self.block.wrapping_sub(1), version: UNKNOWN, doubt, ..slot });
     }
 
-    /// The session of an event in `row`, or `None` if it waits for the end of the block.
+    /// The session of the next event in the order of the log, or `None` if it waits for the end of the block.
     pub(crate) fn assign(&mut self, visitor: Visitor, moment: Moment) -> Option<SessionId> {
         let (rules, block) = (&self.projects.of(visitor.project).sessions, self.block);
         let at_ms = moment.at_ms;

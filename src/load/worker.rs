@@ -49,7 +49,7 @@ enum Ended {
 pub(super) struct Shared<T, W> {
     pub(super) table: T,
     pub(super) raw: W,
-    /// Memory of one partition for telling new events from copies, bytes.
+    /// What one partition may keep in memory, to tell new events from copies and to know open sessions.
     pub(super) memory: MemoryLimits,
     pub(super) stats: Arc<LoadStats>,
     pub(super) flush_schedule: Arc<FlushSchedule>,

@@ -1,8 +1,9 @@
 //! What happens to a record between the raw and the enriched topic. Pure CPU: no I/O, no clock.
 //!
-//! [`Pipeline::stages`] is the list of its stages, [`Pipeline::enrich`] that of an event's. Promises: whatever a record holds, it costs at most itself. What cannot be read, is of no project, fails or does not fit the
-//! log becomes a dead letter; what was received is what goes on and what ended here; and what comes out fits the log. The user agents of events
-//! do not go on: what they say does. The dead letter of an event holds its agent, with which it may be tried again.
+//! [`Pipeline::stages`] is the list of its stages, [`Pipeline::enrich`] that of an event's. Promises: whatever a record holds, it costs at
+//! most itself. What cannot be read, is of no project, fails or does not fit the log becomes a dead letter; what was received is what goes
+//! on and what ended here; and what comes out fits the log. The user agents of events do not go on: what they say does. The dead letter of
+//! an event holds its agent, with which it may be tried again.
 
 mod books;
 

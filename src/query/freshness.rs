@@ -20,7 +20,7 @@ use super::error::QueryError;
 use super::reader::{Reader, Row, StatementRunner};
 use super::sql::Statement;
 use crate::event::ids::ProjectId;
-use crate::store::books::{INSTANCE, instance};
+use crate::store::books::{INSTANCE, IS_ARRIVALS, instance};
 use crate::store::data_version::{DataVersions, Quarter};
 
 const POLL: Duration = Duration::from_millis(500);
@@ -207,8 +207,7 @@ fn arrivals_since(since_ms: i64) -> Statement {
 }
 
 fn sealed_since(to: Statement, since_ms: i64) -> Statement {
-    let to = to.sql(" WHERE project_id = 0 AND type = '$arrivals' AND timestamp >= fromUnixTimestamp64Milli(");
-    to.int(since_ms).sql(")")
+    to.sql(" WHERE ").sql(IS_ARRIVALS).sql(" AND timestamp >= fromUnixTimestamp64Milli(").int(since_ms).sql(")")
 }
 
 #[cfg(test)]

@@ -8,6 +8,6 @@
 Safe to use from any thread and across forks. With `disk`, events wait in a file and survive the process.
 """
 from .client import Problem, Pulse
+from .version import VERSION as __version__
 
 __all__ = ["Problem", "Pulse"]
-__version__ = "0.1.0"

@@ -7,6 +7,8 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Dict, List
 
+from .version import VERSION
+
 LONGEST_ANSWER = 8 << 20
 REFUSED_AGAIN = 300.0
 
@@ -41,7 +43,7 @@ def post(url, key, body, timeout):
     headers = {
         "Content-Type": "application/json",
         "Content-Encoding": "gzip",
-        "User-Agent": "pulse-python/0.1.0",
+        "User-Agent": f"pulse-python/{VERSION}",
     }
     try:
         request = urllib.request.Request(url, body, headers, method="POST")

@@ -5,18 +5,12 @@ use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::calendar::{Day, HOUR_MS};
-use crate::cli::remote::Remote;
+use crate::cli::config_files::Project;
 
 const BOARD: &str = "/v1/boards/demo-shop";
 const BOARD_BODY: &str = include_str!("board.json");
 const RULES: &str = include_str!("../../../deploy/alerts/examples.toml");
 const TEN: i64 = 10 * HOUR_MS;
-
-/// A pulse, and the read key of the project.
-pub(super) struct Project {
-    pub(super) remote: Remote,
-    pub(super) key: HeaderValue,
-}
 
 impl Project {
     pub(super) async fn put_board(&self) -> Result<()> {

@@ -271,7 +271,6 @@ impl Table {
         let cells =
             header.quoting.and_then(|quoting| dialect.cells(&header.bytes, quoting)).ok_or("a quote of the header is not closed")?;
         let names: Vec<&str> = cells
-            .0
             .iter()
             .map(|name| std::str::from_utf8(&name.text).map(str::trim))
             .collect::<Result<_, _>>()
@@ -342,7 +341,7 @@ impl Table {
             census.see(&row.bytes);
             let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
             // What is no row says nothing of columns either.
-            let Some((cells, _)) = cells.filter(|(cells, _)| cells.len() == self.width()) else { continue };
+            let Some(cells) = cells.filter(|cells| cells.len() == self.width()) else { continue };
             cells.iter().zip(&mut evidence).for_each(|(cell, evidence)| evidence.see(cell, self.decimal));
             cells.iter().zip(&mut looks).for_each(|(cell, look)| look.see(cell));
         }
@@ -364,7 +363,7 @@ impl Table {
     /// One row as an event; `id` is used if no cell gives one.
     pub(super) fn event(&self, row: &Row, id: Uuid) -> Result<Timed, Malformed> {
         let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
-        let (cells, _) = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
+        let cells = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
         if cells.len() != self.width() {
             return Err(Malformed::new("cells", format!("{} cells where the header has {}", cells.len(), self.width())));
         }
@@ -424,7 +423,7 @@ fn columns(names: &[&str], map: &MapConfig) -> Result<Vec<Option<Column>>, Strin
     let columns: Vec<Option<Column>> = columns.collect();
     let mut fields = HashSet::new();
     match columns.iter().flatten().find(|column| !fields.insert(&column.field)) {
-        Some(twice) => Err(format!("two columns are the field {:?}", twice.field)),
+        Some(twice) => Err(format!("two columns are the field `{}`", twice.field.name())),
         None => Ok(columns),
     }
 }

@@ -1,8 +1,8 @@
 //! History that other products export: one file a product, each of which turns a record into an event in pulse's own form.
 //!
-//! Owns what is the same for all: records ([`records`]), what belongs to them ([`attached`]), archives ([`archive`]), ids, times, and what is said of users in passing, which
-//! is said once until it changes. Names are those of the live dialects ([`crate::ingest::translate`]). Promises: a record becomes an event
-//! or is refused by itself; the same record has the same id each time.
+//! Owns what is the same for all: records ([`records`]), what belongs to them ([`attached`]), archives ([`archive`]), ids, times, and what
+//! is said of users in passing, which is said once until it changes. Names are those of the live dialects ([`crate::ingest::translate`]).
+//! Promises: a record becomes an event or is refused by itself; the same record has the same id each time.
 
 mod amplitude;
 mod archive;

@@ -26,10 +26,7 @@ fn raw<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de 
 
 /// One line as an event: its own id kept, or `id` put in.
 pub(super) fn event(line: &[u8], id: Uuid, times: &Times) -> Result<Timed, Malformed> {
-    let not_utf_8 = |problem: std::str::Utf8Error| {
-        Malformed::new("encoding", format!("not UTF-8 from byte {}; --encoding names another one", problem.valid_up_to() + 1))
-    };
-    let text = std::str::from_utf8(line).map_err(not_utf_8)?.trim();
+    let text = std::str::from_utf8(line).map_err(Malformed::not_utf_8)?.trim();
     // The parser would take an array for an object as well.
     let members = text.strip_prefix('{').ok_or_else(|| Malformed::new("invalid_json", "not a JSON object"))?;
     let object: Object<'_> =

@@ -24,7 +24,7 @@ use super::ids::{EventIds, Masker};
 use super::input::{self, Text};
 use super::joined::Joined;
 use super::lines::{Line, Lines, MAX_LINE};
-use super::malformed::Malformed;
+use super::malformed::{Malformed, whole};
 use super::ndjson;
 use super::summary::{Example, Reasons};
 use super::survey::{Reading, Survey};
@@ -427,10 +427,6 @@ impl<'r> Reader<'r> {
             }
         }
     }
-}
-
-fn whole(is_cut: bool) -> Result<(), Malformed> {
-    if is_cut { Err(Malformed::new("too_long", format!("longer than {MAX_LINE} bytes"))) } else { Ok(()) }
 }
 
 impl Findings {

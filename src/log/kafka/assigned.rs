@@ -48,7 +48,33 @@ pub(super) struct AssignedPartition {
     pub(super) nonempty: Arc<Notify>,
     pub(super) revoked: CancellationToken,
     fetch: Mutex<Option<Fetch>>,
-    finished: Mutex<Option<i64>>,
+    finished: Mutex<Finished>,
+}
+
+/// Up to where a partition is finished, by offsets.
+#[derive(Debug, Default)]
+struct Finished {
+    /// What is to be committed.
+    next_offset: Option<i64>,
+    /// What was to be committed last.
+    sent: Option<i64>,
+}
+
+impl Finished {
+    /// What is to be committed, once.
+    fn take(&mut self) -> Option<i64> {
+        let next_offset = self.next_offset.take()?;
+        self.sent = Some(next_offset);
+        Some(next_offset)
+    }
+
+    /// Keeps what could not be committed for another try, unless more was finished since: a topic that is quiet from now on would else stay
+    /// behind for good.
+    fn give_back(&mut self, next_offset: i64) {
+        if self.sent == Some(next_offset) {
+            self.next_offset.get_or_insert(next_offset);
+        }
+    }
 }
 
 /// Where records come from, as long as the partition is assigned.
@@ -99,14 +125,13 @@ impl AssignedPartition {
         self.fetch().take();
     }
 
-    /// The next_offset to commit, once.
-    fn take_finished(&self) -> Option<i64> {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn finished(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything below `next_offset` is finished; committed soon.
     pub(super) fn finish(&self, next_offset: i64) {
-        *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = Some(next_offset);
+        self.finished().next_offset = Some(next_offset);
     }
 
     fn fetch(&self) -> MutexGuard<'_, Option<Fetch>> {
@@ -268,7 +293,7 @@ impl Membership {
     pub(super) fn commit(&self, consumer: &GroupConsumer, which: impl Fn(i32) -> bool) {
         let mut finished = TopicPartitionList::new();
         for (number, partition) in self.open().iter().filter(|(number, _)| which(**number)) {
-            let Some(next_offset) = partition.take_finished() else { continue };
+            let Some(next_offset) = partition.finished().take() else { continue };
             let mut element = finished.add_partition(&self.name, *number);
             element.set_metadata(self.log.topic_tag(self.topic));
             if let Err(problem) = element.set_offset(Offset::Offset(next_offset)) {
@@ -278,8 +303,19 @@ impl Membership {
         if finished.count() > 0
             && let Err(problem) = consumer.commit(&finished, CommitMode::Async)
         {
-            self.report_commit(Err(&problem));
+            self.not_committed(&finished, &problem);
         }
+    }
+
+    fn not_committed(&self, finished: &TopicPartitionList, problem: &KafkaError) {
+        let open = self.open();
+        for element in finished.elements() {
+            if let (Some(partition), Offset::Offset(next_offset)) = (open.get(&element.partition()), element.offset()) {
+                partition.finished().give_back(next_offset);
+            }
+        }
+        drop(open);
+        self.report_commit(Err(problem));
     }
 
     fn report_commit(&self, committed: Result<(), &KafkaError>) {
@@ -290,7 +326,6 @@ impl Membership {
                     tracing::info!(topic = self.name, failures, ?lasted, "offsets are committed again");
                 }
             }
-            // The next commit covers it.
             Err(problem) if outage.begins() => tracing::warn!(topic = self.name, %problem, "offsets not committed"),
             Err(_) => {}
         }
@@ -338,11 +373,30 @@ impl ConsumerContext for Membership {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, finished: &TopicPartitionList) {
         match result {
             Ok(()) => self.report_commit(Ok(())),
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(problem) => self.report_commit(Err(&problem)),
+            Err(problem) => self.not_committed(finished, &problem),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_committed_is_tried_again_unless_more_is_finished() {
+        let mut finished = Finished { next_offset: Some(7), sent: None };
+        assert_eq!((finished.take(), finished.take()), (Some(7), None));
+        finished.give_back(7);
+        assert_eq!((finished.take(), finished.take()), (Some(7), None));
+        finished.next_offset = Some(9);
+        finished.give_back(7);
+        assert_eq!(finished.take(), Some(9));
+        // Answered late: behind it is what was sent since.
+        finished.give_back(7);
+        assert_eq!(finished.take(), None);
     }
 }

@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LEAST_RETENTION: Duration = Duration::from_secs(60 * 60);
 /// What Kafka puts around a record: batch header, record header, and room for what a later version adds.
 const RECORD_OVERHEAD: u64 = 64 * KIB;
-/// Snapshots are written in parts of 4 MiB; smaller topics could not hold one.
+/// What a topic takes is set when it is made: room for `ingest.seal_size` to be raised later.
 const LEAST_RECORD: u64 = 5 * MIB;
 
 /// How long the partitions of an instance that died stay without a reader.
@@ -279,7 +279,7 @@ impl KafkaLimits {
     }
 
     /// Bytes in flight from which `topic` takes no more records. The further downstream, the more: a queue full of raw
-    /// records must still take what process makes of them, and the dead letters that go before a block.
+    /// records must still take what process makes of them, and its dead letters.
     pub(super) fn queued_limit(&self, topic: Topic) -> usize {
         let eighths = match topic {
             Topic::Raw => 6,

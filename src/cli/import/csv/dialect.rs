@@ -67,7 +67,7 @@ impl Dialect {
     /// names.
     pub(super) fn of_header(header: &[u8], known: impl Fn(&str) -> bool) -> Self {
         let score = |delimiter: u8| {
-            let cells = Self { delimiter }.cells(header, Quoting::Doubled).map_or(Vec::new(), |(cells, _)| cells);
+            let cells = Self { delimiter }.cells(header, Quoting::Doubled).unwrap_or_default();
             let is_known = |cell: &&Cell<'_>| std::str::from_utf8(&cell.text).is_ok_and(|name| known(name.trim()));
             (cells.iter().filter(is_known).count(), cells.len())
         };
@@ -86,10 +86,10 @@ impl Dialect {
     }
 
     /// The cells of a row; `None` if it is not whole.
-    pub(super) fn cells(self, row: &[u8], quoting: Quoting) -> Option<(Vec<Cell<'_>>, Quoting)> {
+    pub(super) fn cells(self, row: &[u8], quoting: Quoting) -> Option<Vec<Cell<'_>>> {
         let mut cells = Vec::new();
         let state = self.scan(row, quoting, |raw| cells.push(cell(raw, quoting)));
-        (state == State::Closed).then_some((cells, quoting))
+        (state == State::Closed).then_some(cells)
     }
 
     /// Walks over a row; `each` sees every cell as written, quotes and all.

@@ -103,7 +103,7 @@ impl Rows {
 /// further down closed it by chance.
 fn swallows(more: &[Row], dialect: Dialect, quoting: Quoting, width: usize) -> bool {
     let Some((_, between)) = more.split_last() else { return false };
-    let is_row = |line: &Row| dialect.cells(&line.bytes, quoting).is_some_and(|(cells, _)| cells.len() == width);
+    let is_row = |line: &Row| dialect.cells(&line.bytes, quoting).is_some_and(|cells| cells.len() == width);
     // Of two columns a text may well be made, line by line.
     let few = if width > 2 { 1 } else { 3 };
     width > 1 && between.len() >= few && between.iter().all(is_row)

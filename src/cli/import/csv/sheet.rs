@@ -26,7 +26,7 @@ impl Sheet {
         let cells =
             header.quoting.and_then(|quoting| dialect.cells(&header.bytes, quoting)).ok_or("a quote of the header is not closed")?;
         let name = |text: &[u8]| std::str::from_utf8(text).map(|name| name.trim().to_owned());
-        let names = cells.0.iter().map(|cell| name(&cell.text)).collect::<Result<_, _>>().map_err(|_| super::NO_UTF_8.to_owned())?;
+        let names = cells.iter().map(|cell| name(&cell.text)).collect::<Result<_, _>>().map_err(|_| super::NO_UTF_8.to_owned())?;
         Ok(Self { dialect, names })
     }
 
@@ -43,7 +43,7 @@ impl Sheet {
     /// A row by the names of its columns, without cells that are empty.
     pub(in super::super) fn object(&self, row: &Row) -> Result<Map<String, Value>, Malformed> {
         let cells = row.quoting.and_then(|quoting| self.dialect.cells(&row.bytes, quoting));
-        let (cells, _) = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
+        let cells = cells.ok_or_else(|| Malformed::new("quote_open", "a quote is not closed, or something stands behind it"))?;
         if cells.len() != self.names.len() {
             return Err(Malformed::new("cells", format!("{} cells where the header has {}", cells.len(), self.names.len())));
         }

@@ -114,7 +114,7 @@ fn a_map_that_cannot_be_meant_is_refused_by_name() {
     assert!(problem("decimal = ';'\n").contains("decimal"));
     let both = MapConfig::parse("[columns]\neventId = 'a'\n").unwrap();
     assert!(both.clone().with_ids_of("a").is_ok() && both.with_ids_of("b").unwrap_err().contains("--id-column"));
-    assert!(problem("[columns]\n'properties.a' = 'b'\n").contains("two columns"));
+    assert!(problem("[columns]\n'properties.a' = 'b'\n").contains("two columns are the field `a`"));
     assert!(table("a,b", "[columns]\n'context.' = 'a'\n").is_err());
 }
 
@@ -336,7 +336,7 @@ proptest! {
         let mut read: Vec<Vec<String>> = Vec::new();
         // As wide as no line can be by itself, so that no text is taken for rows.
         while let Some(row) = source.next(dialect, 100).unwrap() {
-            let (cells, _) = dialect.cells(&row.bytes, row.quoting.unwrap()).unwrap();
+            let cells = dialect.cells(&row.bytes, row.quoting.unwrap()).unwrap();
             read.push(cells.iter().map(|cell| String::from_utf8(cell.text.to_vec()).unwrap()).collect());
         }
         prop_assert_eq!(read, rows);

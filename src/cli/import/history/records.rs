@@ -10,7 +10,7 @@ use super::{Attached, Export, Record};
 use crate::cli::import::csv::{Rows, Sheet};
 use crate::cli::import::input::Text;
 use crate::cli::import::lines::{Lines, MAX_LINE};
-use crate::cli::import::malformed::Malformed;
+use crate::cli::import::malformed::{Malformed, whole};
 
 /// How an answer of an API begins whose events are a list in it; no event does.
 const DOCUMENTS: [&[u8]; 4] = [b"\"next\"", b"\"previous\"", b"\"count\"", b"\"results\""];
@@ -75,15 +75,8 @@ impl Records {
     }
 }
 
-fn whole(is_cut: bool) -> Result<(), Malformed> {
-    if is_cut { Err(Malformed::new("too_long", format!("longer than {MAX_LINE} bytes"))) } else { Ok(()) }
-}
-
 fn object(text: &[u8]) -> Result<Record, Malformed> {
-    if let Err(problem) = std::str::from_utf8(text) {
-        let message = format!("not UTF-8 from byte {}; --encoding names another one", problem.valid_up_to() + 1);
-        return Err(Malformed::new("encoding", message));
-    }
+    std::str::from_utf8(text).map_err(Malformed::not_utf_8)?;
     match serde_json::from_slice(text) {
         Ok(Json::Object(members)) => Ok(Record(members)),
         Ok(_) => Err(Malformed::new("invalid_json", "not a JSON object")),
