@@ -1,6 +1,7 @@
 //! The reports on the real engine, against models that know no SQL. Every report that is registered must have one.
 
 mod large;
+mod sample;
 mod store;
 
 use proptest::prelude::*;
@@ -301,6 +302,19 @@ fn paths_agree_with_their_model() {
 #[test]
 fn the_funnel_agrees_with_its_model() {
     agree_with_their_models([24, 8], |report| report == "funnel");
+}
+
+/// Where the persons, sessions or values of a chart are more than a question may hold, they are counted another way.
+#[test]
+fn what_is_counted_once_by_groups_agrees_with_the_model_of_trends() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let store = runtime.block_on(Store::without_sets());
+    // Groups have room for 64 buckets.
+    let longer = |interval| if ["minute", "hour"].contains(&interval) { "day" } else { interval };
+    let cases = case().prop_map(|case| Case { interval: longer(case.interval), ..case });
+    let check = MODELS.iter().find(|(report, _)| *report == "trends").unwrap().1;
+    holds(&runtime, &store, 40, &cases, check);
 }
 
 /// What holds between reports whatever their models say.
