@@ -114,8 +114,8 @@ impl Sample {
         }
         let (from_ms, until_ms) = scope.bounds_ms();
         let span = Span { from_ms, until_ms: until_ms.min(runner.now_ms().saturating_add(AHEAD_MS)) };
-        let few = if matched.event.is_some() { STRATA } else { STRATA_OF_ANY };
-        let Some((slices, strata)) = slices_of(&events, span, few, share, runner).await? else { return Ok(Self::all(is_asked)) };
+        let cuts = Cuts { span, strata: if matched.event.is_some() { STRATA } else { STRATA_OF_ANY }, share };
+        let Some((slices, strata)) = cuts.slices(&events, runner).await? else { return Ok(Self::all(is_asked)) };
         let mut sliced = Sliced { slices, types: None, seen: Seen::new(number, strata) };
         if matched.event.is_none() {
             sliced = sliced.without_rare(events, number, runner).await?;
@@ -167,17 +167,25 @@ impl Sliced {
             types.push(name.text().to_owned());
             others -= found.uint() as f64 * self.seen.factor();
         }
-        let is_of_types = || Expr::from("type IN ").then(Expr::texts(types.iter().cloned()));
-        let others = count(events.clone().and(is_of_types().negated()), runner).await?;
+        let mut others = count(events.clone().and(is_of(&types).negated()), runner).await?;
+        // A type that is rare may have much in a slice.
+        while let Some((_, fewer)) = types.split_last().filter(|_| others <= EVENTS) {
+            let with_last = count(events.clone().and(is_of(fewer).negated()), runner).await?;
+            if with_last > EVENTS {
+                break;
+            }
+            others = with_last;
+            types.pop();
+        }
         if others > EVENTS {
             return Ok(self);
         }
-        let strata = counted(&self.slices, events.and(is_of_types()), runner).await?;
+        let strata = counted(&self.slices, events.and(is_of(&types)), runner).await?;
         Ok(Self { seen: Seen::new(number.saturating_sub(others), strata), types: Some(types), ..self })
     }
 
     fn is_of_types(&self) -> Option<Expr> {
-        self.types.as_ref().map(|types| Expr::from("type IN ").then(Expr::texts(types.iter().cloned())))
+        self.types.as_deref().map(is_of)
     }
 
     /// The condition that an event is looked at.
@@ -198,28 +206,39 @@ impl Sliced {
     }
 }
 
+/// The condition that an event is of one of these types.
+fn is_of(types: &[String]) -> Expr {
+    Expr::from("type IN ").then(Expr::texts(types.iter().cloned()))
+}
+
 async fn count(events: Selection, runner: &mut StatementRunner<'_>) -> Result<u64, QueryError> {
     let counted = Select::default().column("count()").from(events);
     Ok(runner.rows(counted.into()).await?.first().map_or(0, |row| row.cell(0).uint()))
 }
 
-/// Slices of which at least half hold events, if there are some, and how many these are in both of each stratum; none if no slices hold any.
-async fn slices_of(
-    events: &Selection,
+/// Into what a time is cut.
+struct Cuts {
     span: Span,
-    few: u32,
+    /// As many strata as suffice where events are spread over the time.
+    strata: u32,
+    /// The slices are one in how many.
     share: u32,
-    runner: &mut StatementRunner<'_>,
-) -> Result<Option<(Slices, Vec<[u64; 2]>)>, QueryError> {
-    let mut strata = few;
-    loop {
-        let slices = Slices::of(span, strata, share);
-        let seen = counted(&slices, events.clone(), runner).await?;
-        let held = seen.iter().flatten().filter(|events| **events > 0).count();
-        if held >= few as usize || strata >= MOST_STRATA {
-            return Ok((held > 0).then_some((slices, seen)));
+}
+
+impl Cuts {
+    /// Slices of which half as many as of [`Self::strata`] or more hold events, and how many events are in the two of each stratum; none if
+    /// no slices hold any.
+    async fn slices(self, events: &Selection, runner: &mut StatementRunner<'_>) -> Result<Option<(Slices, Vec<[u64; 2]>)>, QueryError> {
+        let mut strata = self.strata;
+        loop {
+            let slices = Slices::of(self.span, strata, self.share);
+            let seen = counted(&slices, events.clone(), runner).await?;
+            let held = seen.iter().flatten().filter(|events| **events > 0).count();
+            if held >= self.strata as usize || strata >= MOST_STRATA {
+                return Ok((held > 0).then_some((slices, seen)));
+            }
+            strata *= MORE_STRATA;
         }
-        strata *= MORE_STRATA;
     }
 }
 
