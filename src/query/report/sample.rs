@@ -226,8 +226,8 @@ struct Cuts {
 }
 
 impl Cuts {
-    /// Slices of which half as many as of [`Self::strata`] or more hold events, and how many events are in the two of each stratum; none if
-    /// no slices hold any.
+    /// Slices of which at least as many as [`Self::strata`] hold events, if there are such, and how many are in the two of each stratum; none
+    /// if no slices hold any.
     async fn slices(self, events: &Selection, runner: &mut StatementRunner<'_>) -> Result<Option<(Slices, Vec<[u64; 2]>)>, QueryError> {
         let mut strata = self.strata;
         loop {
