@@ -1,6 +1,7 @@
 //! The reports on the real engine, against models that know no SQL. Every report that is registered must have one.
 
 mod large;
+mod sample;
 mod store;
 
 use proptest::prelude::*;
@@ -301,6 +302,24 @@ fn paths_agree_with_their_model() {
 #[test]
 fn the_funnel_agrees_with_its_model() {
     agree_with_their_models([24, 8], |report| report == "funnel");
+}
+
+/// Reports that hold sets of what counts once: for their numbers, or to find the largest values of a breakdown.
+const OF_SETS: [&str; 3] = ["trends", "lifecycle", "stickiness"];
+
+/// Where a set of persons, sessions or values is more than a question may hold, they are grouped.
+#[test]
+fn what_is_grouped_for_want_of_memory_agrees_with_the_models() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let store = runtime.block_on(Store::without_sets());
+    // Groups have room for 64 buckets.
+    let longer = |interval| if ["minute", "hour"].contains(&interval) { "day" } else { interval };
+    let cases = case().prop_map(move |case| Case { interval: longer(case.interval), ..case });
+    holds(&runtime, &store, 24, &cases, |asker, case| {
+        let mut models = MODELS.iter().filter(|(report, _)| OF_SETS.contains(report));
+        models.try_for_each(|(report, check)| check(asker, case).map_err(|problem| TestCaseError::fail(format!("{report}: {problem}"))))
+    });
 }
 
 /// What holds between reports whatever their models say.

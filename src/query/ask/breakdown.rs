@@ -82,8 +82,25 @@ impl Breakdown {
     pub(crate) async fn tops_by_people(&self, runner: &mut StatementRunner<'_>, events: Selection) -> Result<Tops, QueryError> {
         let Some(by) = &self.by else { return Ok(Tops::default()) };
         let ranking = Self::ranking(by, Expr::call("uniqExact", [PERSON.into()]));
-        let ranked = ranking.from(events.and(Self::is_ranked(by))).then(self.largest());
-        Ok(Tops::read(&runner.rows(ranked.into()).await?, by))
+        let ranked = ranking.from(events.clone().and(Self::is_ranked(by))).then(self.largest());
+        let rows = match runner.rows(ranked.into()).await {
+            Err(problem) if problem.takes_too_much() => {
+                runner.rows(self.largest_of_groups(by, "count()", [PERSON.into(), "1".into()], events).into()).await?
+            }
+            rows => rows?,
+        };
+        Ok(Tops::read(&rows, by))
+    }
+
+    /// The largest values of `events` by `size`, which is one of groups: of a value and a unit that counts once, such as a person. `unit` is its
+    /// key, and the condition that an event has it. A group has `events`, and whether the unit `is_there`. For when the units of a
+    /// value are more than a question may hold at once: groups are put aside on the server's disk.
+    pub(crate) fn largest_of_groups(&self, by: &Dimensions, size: &'static str, unit: [Expr; 2], events: Selection) -> Expr {
+        let [key, is_there] = unit;
+        let columns = super::Select::default().named(by.key(), " AS value").named("count()", " AS events");
+        let groups = columns.named(Expr::call("max", [is_there]), " AS is_there").from(events).then(" GROUP BY value, ").then(key);
+        let ranking = Self::ranking_of("value".into(), size.into()).into_expr().then(" FROM ").then(groups.enclosed());
+        ranking.then(" WHERE ").then(Self::is_ranked(by)).then(self.largest())
     }
 
     /// The largest values of a breakdown by `by`, ranked as [`Self::ranking`] does, of `rows` whose column `line` is a key: those of most

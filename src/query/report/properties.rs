@@ -2,26 +2,22 @@
 //!
 //! A name that comes as several kinds is listed once a kind; values longer than 256 bytes are not listed. All is counted exactly, which
 //! takes reading all properties of the range and remembering each distinct value: beyond what a question may take it is refused. With
-//! `sample` a share of the events is looked at where there are many, values are found by a sketch, counts are scaled up, and each says by
-//! how much it may be off ([`Sample`]).
+//! `sample` slices of the time are looked at where there are many events, counts are scaled up, and each says by how much it may be off
+//! ([`Sample`]).
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::sample::{Count, Sample};
+use super::sample::{COUNTED_APART, Count, PARTS, Sample, Sampled};
 use super::{Ask, Report};
 use crate::query::ask::number;
-use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Selection};
+use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope};
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, StatementRunner, number as shown_number, to_json};
 
-/// As many as [`SKETCHED`] asks for.
 pub(super) const MAX_VALUES: u64 = 100;
 const DEFAULT_RANGE: &str = "-30d";
-/// What a sketch of values finds: 100 of them, how often each was seen at least, and how often more at most. It keeps 1000 candidates, and is
-/// exact while there are no more.
-pub(super) const SKETCHED: &str = "arrayMap(c -> tuple(toString(c.1), c.2 - c.3, c.3), approx_top_k(100, 1000)";
 
 /// What is asked for instead where all values are too many.
 pub(super) const CHEAPER: &str = "a shorter range, one `event`, or an estimate with `\"sample\": true`";
@@ -53,8 +49,13 @@ pub(super) struct Property {
     pub(super) count: Count,
 }
 
-/// All that were counted, as [`SKETCHED`] gives them.
-pub(super) const COUNTED: &str = "groupArray(tuple(value, events, 0))";
+/// Values that were counted, as [`candidates`] reads them, ...
+pub(super) const COUNTED: &str = "groupArray(tuple(value, [tuple(-1, events, 0)]))";
+/// ... and the same of a sample.
+pub(super) const SAMPLED: &str = "groupArray(tuple(value, parts))";
+
+/// What [`COUNTED_APART`] counts, of values.
+const VALUES_APART: &str = "toString(v) AS value, stratum, count() AS some, sum(side) AS apart";
 
 /// A map that holds properties of an event.
 struct Held {
@@ -80,13 +81,13 @@ const MAPS: [Held; 3] = [
 
 impl Held {
     /// `columns` of each property `n` with its value `v` of these events, behind its kind and name.
-    fn select(&self, columns: Expr, events: Selection) -> Expr {
+    fn select(&self, columns: Expr, events: Sampled) -> Expr {
         let columns = Expr::from("SELECT ").then(self.kind).then(" AS kind, toString(n) AS name, ").then(columns);
-        columns.then(" FROM ").then(events.behind(self.columns.into()).enclosed()).then(" ARRAY JOIN names AS n, held AS v")
+        columns.then(" FROM ").then(events.behind(self.columns).enclosed()).then(" ARRAY JOIN names AS n, held AS v")
     }
 
     /// The same of the names that are listed.
-    fn select_listed(&self, columns: Expr, names: Expr, events: Selection) -> Expr {
+    fn select_listed(&self, columns: Expr, names: Expr, events: Sampled) -> Expr {
         self.select(columns, events).then(" WHERE n IN ").then(names).then(self.is_short)
     }
 }
@@ -122,15 +123,15 @@ impl Report for Properties {
         let scope = runner.scope(&self.range);
         let names = Names { events: &self.events, scope, limit: self.limit, sample: self.sample };
         let (sample, properties) = names.read(runner).await?;
-        let top_values = self.top_values(scope, sample, &properties);
+        let top_values = self.top_values(scope, &sample, &properties);
         let tops = if properties.is_empty() { Vec::new() } else { runner.rows(top_values.into()).await? };
         let tops: Vec<[Cell<'_>; 3]> = tops.iter().map(|row| row.columns()).collect();
         let shown = properties.into_iter().map(|Property { kind, name, count }| {
             // The numbers of a name may be in two maps.
             let own = tops.iter().filter(|[of_kind, of_name, _]| of_kind.text() == kind && of_name.text() == name);
-            let found = own.flat_map(|[_, _, candidates]| candidates.items().map(Cell::json));
+            let found = own.flat_map(|[_, _, candidates]| candidates.items());
             let values =
-                candidates(found, self.values).into_iter().map(|candidate| candidate.shown(sample, |text| shown_value(&kind, text)));
+                candidates(found, &sample, self.values).into_iter().map(|candidate| candidate.shown(|text| shown_value(&kind, text)));
             ShownProperty { values: values.collect(), name, kind, events: count.events, error: count.error }
         });
         to_json(&Answer { properties: shown.collect() })
@@ -151,61 +152,69 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     /// What was looked at, and the properties of these events, the most frequent first.
     pub(super) async fn read(self, runner: &mut StatementRunner<'_>) -> Result<(Sample, Vec<Property>), QueryError> {
-        let sample = Sample::of(self.sample, self.events.select(self.scope), runner).await?;
-        let names = runner.rows(self.statement(sample).into()).await?;
+        let sample = Sample::of(self.sample, self.events, self.scope, runner).await?;
+        let names = runner.rows(self.statement(&sample).into()).await?;
         let properties = names.iter().map(|row| {
-            let [kind, name, events] = row.columns();
-            Property { kind: kind.text().to_owned(), name: name.text().to_owned(), count: sample.count(events.uint(), 0) }
+            let [kind, name, parts] = row.columns();
+            Property { kind: kind.text().to_owned(), name: name.text().to_owned(), count: sample.count(parts) }
         });
-        Ok((sample, properties.collect()))
+        let properties = properties.collect();
+        Ok((sample, properties))
     }
 
-    fn statement(self, sample: Sample) -> Expr {
+    /// Kind and name of properties, and how many there are as [`Sample::count`] reads it.
+    fn statement(self, sample: &Sample) -> Expr {
         let events = || sample.select(self.events.select(self.scope));
-        let counted = of_maps(|map| map.select("count() AS found".into(), events()).then(" GROUP BY kind, n"));
-        Expr::from("SELECT kind, name, sum(found) AS events FROM ")
-            .then(counted)
-            .then(" WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ")
-            .then(Expr::uint(self.limit))
+        let names = match sample.estimate() {
+            None => {
+                let counted = of_maps(|map| map.select("count() AS found".into(), events()).then(" GROUP BY kind, n"));
+                Expr::from("SELECT kind, name, [tuple(-1, sum(found), 0)] AS parts, sum(found) AS events FROM ").then(counted)
+            }
+            Some(estimate) => {
+                let counted = of_maps(|map| map.select(COUNTED_APART.into(), events()).then(" GROUP BY kind, n, stratum"));
+                // The numbers of a name may be in two maps.
+                let once = Expr::from("SELECT kind, name, stratum, sum(some) AS some, sum(apart) AS apart FROM ").then(counted);
+                let once = once.then(" GROUP BY kind, name, stratum").enclosed();
+                Expr::from("SELECT kind, name, ").then(PARTS).then(", ").then(estimate).then(" AS events FROM ").then(once)
+            }
+        };
+        names.then(" WHERE kind != 'null' GROUP BY kind, name ORDER BY events DESC, name, kind LIMIT ").then(Expr::uint(self.limit))
     }
 }
 
 impl Properties {
     /// Kind and name of properties that are called like these, and their values as [`candidates`] reads them.
-    fn top_values(&self, scope: Scope, sample: Sample, properties: &[Property]) -> Expr {
+    fn top_values(&self, scope: Scope, sample: &Sample, properties: &[Property]) -> Expr {
         let events = || sample.select(self.events.select(scope));
         let names = || Expr::texts(properties.iter().map(|property| property.name.clone()));
-        if sample.is_asked() {
-            let sketched = || Expr::from(SKETCHED).then("(v)) AS found");
-            let found = of_maps(|map| map.select_listed(sketched(), names(), events()).then(" GROUP BY kind, n"));
-            return Expr::from("SELECT kind, name, found FROM ").then(found);
-        }
-        let counted = || Expr::from("toString(v) AS value, count() AS events");
-        Expr::from("SELECT kind, name, ")
-            .then(COUNTED)
-            .then(" FROM (SELECT kind, name, value, events FROM ")
-            .then(of_maps(|map| map.select_listed(counted(), names(), events()).then(" GROUP BY n, v")))
-            .then(" ORDER BY events DESC, value LIMIT ")
-            .then(Expr::uint(self.values))
-            .then(" BY kind, name) GROUP BY kind, name")
+        let listed =
+            |columns: &'static str, keys: &'static str| of_maps(|map| map.select_listed(columns.into(), names(), events()).then(keys));
+        let (collected, values) = match sample.estimate() {
+            None => {
+                let values = listed("toString(v) AS value, count() AS events", " GROUP BY n, v");
+                (COUNTED, Expr::from("SELECT kind, name, value, events FROM ").then(values))
+            }
+            Some(estimate) => {
+                let values = listed(VALUES_APART, " GROUP BY n, v, stratum");
+                let counted = Expr::from("SELECT kind, name, value, ").then(PARTS).then(", ").then(estimate).then(" AS events FROM ");
+                (SAMPLED, counted.then(values).then(" GROUP BY kind, name, value"))
+            }
+        };
+        let largest = values.then(" ORDER BY events DESC, value LIMIT ").then(Expr::uint(self.values)).then(" BY kind, name");
+        Expr::from("SELECT kind, name, ").then(collected).then(" FROM ").then(largest.enclosed()).then(" GROUP BY kind, name")
     }
 }
 
-/// A value, and how often it was found.
+/// A value, and how often it is there.
 pub(super) struct Candidate<'a> {
     text: &'a str,
-    found: u64,
-    /// How often it may have been there beside.
-    more: u64,
+    count: Count,
 }
 
 impl<'a> Candidate<'a> {
-    fn read(found: &'a Value) -> Option<Self> {
-        let number = |at| {
-            let number: &Value = found.get(at)?;
-            number.as_u64().or_else(|| number.as_str()?.parse().ok())
-        };
-        Some(Self { text: found.get(0)?.as_str()?, found: number(1)?, more: number(2)? })
+    fn read(found: Cell<'a>, sample: &Sample) -> Option<Self> {
+        let mut columns = found.items();
+        Some(Self { text: columns.next()?.text(), count: sample.count(columns.next()?) })
     }
 
     pub(super) fn text(&self) -> &'a str {
@@ -213,16 +222,16 @@ impl<'a> Candidate<'a> {
     }
 
     /// As it is listed, where `value` writes it.
-    pub(super) fn shown(self, sample: Sample, value: impl FnOnce(&str) -> Box<RawValue>) -> ShownValue {
-        let Count { events, error } = sample.count(self.found, self.more);
+    pub(super) fn shown(self, value: impl FnOnce(&str) -> Box<RawValue>) -> ShownValue {
+        let Count { events, error } = self.count;
         ShownValue { value: value(self.text), events, error }
     }
 }
 
-/// At most `limit` of the values that [`SKETCHED`] or [`COUNTED`] has found, the most frequent first.
-pub(super) fn candidates<'a>(found: impl Iterator<Item = &'a Value>, limit: u64) -> Vec<Candidate<'a>> {
-    let mut counted: Vec<Candidate<'a>> = found.filter_map(Candidate::read).filter(|candidate| candidate.found > 0).collect();
-    counted.sort_by(|left, right| right.found.cmp(&left.found).then(left.text.cmp(right.text)));
+/// At most `limit` of the values that [`COUNTED`] or [`SAMPLED`] has found, the most frequent first.
+pub(super) fn candidates<'a>(found: impl Iterator<Item = Cell<'a>>, sample: &Sample, limit: u64) -> Vec<Candidate<'a>> {
+    let mut counted: Vec<Candidate<'a>> = found.filter_map(|found| Candidate::read(found, sample)).collect();
+    counted.sort_by(|left, right| right.count.events.cmp(&left.count.events).then(left.text.cmp(right.text)));
     counted.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     counted
 }

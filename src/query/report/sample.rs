@@ -1,24 +1,59 @@
 //! A sample of the events of a question that asks for one, and how far its counts may be off.
 //!
-//! Events are chosen one by one, by a hash of their id: a question that is asked again finds the same ones, and how many of a kind are among them
-//! varies as it does by chance. Nothing is sampled unless the question says so.
+//! Events are stored by type and time, so those of a few [`slices`] of the time are found without reading the others: what a sample costs
+//! does not grow with what is stored. As many slices are looked at whether the events are spread over the time or not. Where a
+//! question is about events of any type, types that are rare are looked at as a whole, as long as all of them together are few. How many events of a kind
+//! there are, and by how much more or less, says [`estimate`]. A question that is asked again finds the same events. Nothing is sampled
+//! unless the question says so, and whatever its filters, few events of a type are all looked at.
+//!
+//! May go wrong: who has very many types that are all frequent reads a part of each for each slice. Events that all come at a few
+//! moments, in none of the slices, are all looked at.
 
-use crate::query::ask::selection::Selection;
-use crate::query::ask::{Expr, Select};
+mod estimate;
+mod slices;
+
+use self::estimate::{Part, Seen};
+use self::slices::{Slices, Span};
+use crate::query::ask::selection::{Selection, Traffic};
+use crate::query::ask::{EventMatch, Expr, Scope, Select};
 use crate::query::error::QueryError;
-use crate::query::reader::StatementRunner;
+use crate::query::reader::{Cell, StatementRunner};
 
-/// Up to this many events all are looked at: about a second of work on one core.
-const EVENTS: u64 = 2_000_000;
-/// As many standard deviations hold 95 of 100 samples.
-const DEVIATIONS: f64 = 1.96;
+/// Up to this many events all are looked at: a fifth of a second of work on two cores.
+const EVENTS: u64 = 200_000;
+/// Strata of the time of events of one type. More would be surer, and each of its slices is read with what is stored beside it.
+const STRATA: u32 = 16;
+/// The same of events of any type, which are read of each type.
+const STRATA_OF_ANY: u32 = 8;
+/// Where half of the slices of so many strata hold nothing, there are as many times more of them ...
+const MORE_STRATA: u32 = 4;
+/// ... up to so many: then one is a day where no beginning was asked for.
+const MOST_STRATA: u32 = 8_192;
+/// Most types that a statement names.
+const MOST_TYPES: u64 = 100;
+/// How far ahead of now events may be.
+const AHEAD_MS: i64 = 86_400_000;
+
+/// What of events in slices is counted, by a key.
+pub(super) const COUNTED_APART: &str = "stratum, count() AS some, sum(side) AS apart";
+/// Collects it, to be read by [`Sample::count`].
+pub(super) const PARTS: &str = "groupArray(tuple(stratum, some, apart)) AS parts";
 
 /// Which events are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Sample {
     is_asked: bool,
-    /// One event in how many.
-    share: u64,
+    /// None: all of them.
+    sliced: Option<Sliced>,
+}
+
+/// Events of which slices are looked at.
+#[derive(Clone, Debug)]
+struct Sliced {
+    slices: Slices,
+    /// Their types; of any type, if none are said. Those of other types are looked at as a whole.
+    types: Option<Vec<String>>,
+    seen: Seen,
 }
 
 /// A count of events, and by how much more or less there may be, if that was asked.
@@ -28,71 +63,195 @@ pub(super) struct Count {
     pub(super) error: Option<u64>,
 }
 
-impl Sample {
-    /// All events; if a sample `is_asked` for, a share of them that has about [`EVENTS`], which is noted in the answer.
-    ///
-    /// # Errors
-    /// The events cannot be counted.
-    pub(super) async fn of(is_asked: bool, events: Selection, runner: &mut StatementRunner<'_>) -> Result<Self, QueryError> {
-        if !is_asked {
-            return Ok(Self { is_asked, share: 1 });
-        }
-        let count = Select::default().column("count()").from(events);
-        let events = runner.rows(count.into()).await?.first().map_or(0, |row| row.cell(0).uint());
-        let share = events.div_ceil(EVENTS).max(1);
-        if share > 1 {
-            runner.mark_sampled();
-        }
-        Ok(Self { is_asked, share })
+/// Of some events those that are looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Sampled {
+    events: Selection,
+    /// The columns `stratum` and `side` of an event.
+    marks: Option<Expr>,
+}
+
+impl Sampled {
+    /// Of these events those that meet `condition`.
+    pub(super) fn and(self, condition: impl Into<Expr>) -> Self {
+        Self { events: self.events.and(condition), ..self }
     }
 
-    /// Whether the question takes an estimate for an answer.
-    pub(super) fn is_asked(self) -> bool {
-        self.is_asked
-    }
-
-    /// Of these events those that are looked at.
-    pub(super) fn select(self, events: Selection) -> Selection {
-        match self.share {
-            1 => events,
-            share => events.and(Expr::from("event_hash <= ").then(Expr::uint(u64::from(u32::MAX) / share))),
-        }
-    }
-
-    /// How many events there are where this many were found, of which up to `more` may not have been seen.
-    pub(super) fn count(self, found: u64, more: u64) -> Count {
-        let share = self.share as f64;
-        let by_chance = DEVIATIONS * share * (found as f64 * (1.0 - 1.0 / share)).sqrt();
-        Count { events: found * self.share, error: self.is_asked.then_some(by_chance.ceil() as u64 + more * self.share) }
+    /// These events behind `columns`; with `stratum` and `side` where they are in slices.
+    pub(super) fn behind(self, columns: impl Into<Expr>) -> Expr {
+        let columns = columns.into();
+        self.events.behind(match self.marks {
+            Some(marks) => columns.then(", ").then(marks),
+            None => columns,
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::ids::ProjectId;
-    use crate::query::ask::{Range, Scope};
-    use crate::query::sql::Statement;
-
-    fn text(sample: Sample) -> Statement {
-        let events = Selection::of(Scope::new(ProjectId(7), &Range::everything()));
-        Select::default().column("count()").from(sample.select(events)).into()
+impl Sample {
+    const fn all(is_asked: bool) -> Self {
+        Self { is_asked, sliced: None }
     }
 
-    #[test]
-    fn all_events_are_looked_at_unless_there_are_many_and_a_sample_is_asked_for() {
-        assert!(!text(Sample { is_asked: false, share: 1 }).text().contains("event_hash"));
-        let sampled = text(Sample { is_asked: true, share: 4 });
-        assert!(sampled.text().contains(" AND event_hash <= {p"), "{}", sampled.text());
-        assert!(sampled.params().any(|(_, value)| value == (u32::MAX / 4).to_string()));
+    /// All events of `matched`; if a sample `is_asked` for and there are more than [`EVENTS`], those of slices, which is noted in the answer.
+    ///
+    /// # Errors
+    /// The events cannot be counted.
+    pub(super) async fn of(
+        is_asked: bool,
+        matched: &EventMatch,
+        scope: Scope,
+        runner: &mut StatementRunner<'_>,
+    ) -> Result<Self, QueryError> {
+        if !is_asked {
+            return Ok(Self::all(is_asked));
+        }
+        // What else the question asks of an event would have to be looked up in each; these counts are known from their order.
+        let events = Selection::of(scope.with_traffic(Traffic::All)).event(matched.event.as_deref());
+        let number = count(events.clone(), runner).await?;
+        let share = u32::try_from(number.div_ceil(EVENTS)).unwrap_or(u32::MAX / 2);
+        if share <= 1 {
+            return Ok(Self::all(is_asked));
+        }
+        let (from_ms, until_ms) = scope.bounds_ms();
+        let span = Span { from_ms, until_ms: until_ms.min(runner.now_ms().saturating_add(AHEAD_MS)) };
+        let cuts = Cuts { span, strata: if matched.event.is_some() { STRATA } else { STRATA_OF_ANY }, share };
+        let Some((slices, strata)) = cuts.slices(&events, runner).await? else { return Ok(Self::all(is_asked)) };
+        let mut sliced = Sliced { slices, types: None, seen: Seen::new(number, strata) };
+        if matched.event.is_none() {
+            sliced = sliced.without_rare(events, number, runner).await?;
+        }
+        runner.mark_sampled();
+        Ok(Self { is_asked, sliced: Some(sliced) })
     }
 
-    #[test]
-    fn a_count_of_a_sample_says_how_far_it_may_be_off() {
-        assert_eq!(Sample { is_asked: false, share: 1 }.count(7, 0), Count { events: 7, error: None });
-        assert_eq!(Sample { is_asked: true, share: 1 }.count(7, 0), Count { events: 7, error: Some(0) });
-        // Of 40,000 events about 10,000 are found, give or take 1.96 times the root of 10,000 * 3/4, each for four.
-        assert_eq!(Sample { is_asked: true, share: 4 }.count(10_000, 0), Count { events: 40_000, error: Some(679) });
-        assert_eq!(Sample { is_asked: true, share: 4 }.count(10_000, 5), Count { events: 40_000, error: Some(699) });
+    /// Of these events those that are looked at.
+    pub(super) fn select(&self, events: Selection) -> Sampled {
+        match &self.sliced {
+            None => Sampled { events, marks: None },
+            Some(sliced) => Sampled { events: events.and(sliced.condition()), marks: Some(sliced.marks()) },
+        }
     }
+
+    /// How many events there are, by estimate: of rows that have counted what [`COUNTED_APART`] counts. None where all events are looked at.
+    pub(super) fn estimate(&self) -> Option<Expr> {
+        let factor = Expr::float(self.sliced.as_ref()?.seen.factor());
+        Some(Expr::from("sum(some * if(stratum < 0, 1, ").then(factor).then("))"))
+    }
+
+    /// How many events there are of which these [`PARTS`] were found.
+    pub(super) fn count(&self, parts: Cell<'_>) -> Count {
+        let parts = parts.items().map(|part| {
+            let mut numbers = part.items().map(Cell::int);
+            let mut next = || numbers.next().unwrap_or_default();
+            Part { stratum: next(), found: next().unsigned_abs(), difference: next() }
+        });
+        match &self.sliced {
+            Some(sliced) => sliced.seen.count(parts),
+            None => Count { events: parts.map(|part| part.found).sum(), error: self.is_asked.then_some(0) },
+        }
+    }
+}
+
+impl Sliced {
+    /// The same with types whose events are looked at as a whole, as many as have few events together: those that no slice is of are
+    /// among them. `events` are those of all types, and `number` is theirs.
+    async fn without_rare(self, events: Selection, number: u64, runner: &mut StatementRunner<'_>) -> Result<Self, QueryError> {
+        let found = Select::default().column("type").column("count()").from(events.clone().and(self.slices.condition()));
+        let found = found.then(" GROUP BY type ORDER BY count() DESC, type LIMIT ").then(Expr::uint(MOST_TYPES));
+        let (mut types, mut others) = (Vec::new(), number as f64);
+        for row in runner.rows(found.into()).await? {
+            if others <= EVENTS as f64 / 2.0 {
+                break;
+            }
+            let [name, found] = row.columns();
+            types.push(name.text().to_owned());
+            others -= found.uint() as f64 * self.seen.factor();
+        }
+        let mut others = count(events.clone().and(is_of(&types).negated()), runner).await?;
+        // A type that is rare may have much in a slice.
+        while let Some((_, fewer)) = types.split_last().filter(|_| others <= EVENTS) {
+            let with_last = count(events.clone().and(is_of(fewer).negated()), runner).await?;
+            if with_last > EVENTS {
+                break;
+            }
+            others = with_last;
+            types.pop();
+        }
+        if others > EVENTS {
+            return Ok(self);
+        }
+        let strata = counted(&self.slices, events.and(is_of(&types)), runner).await?;
+        Ok(Self { seen: Seen::new(number.saturating_sub(others), strata), types: Some(types), ..self })
+    }
+
+    fn is_of_types(&self) -> Option<Expr> {
+        self.types.as_deref().map(is_of)
+    }
+
+    /// The condition that an event is looked at.
+    fn condition(&self) -> Expr {
+        let is_in_slice = self.slices.condition();
+        match self.is_of_types() {
+            Some(is_of_types) => Expr::any([is_of_types.negated(), is_in_slice]).grouped(),
+            None => is_in_slice,
+        }
+    }
+
+    fn marks(&self) -> Expr {
+        let stratum = match self.is_of_types() {
+            Some(is_of_types) => Expr::call("if", [is_of_types, self.slices.stratum(), "-1".into()]),
+            None => self.slices.stratum(),
+        };
+        stratum.then(" AS stratum, ").then(self.slices.side()).then(" AS side")
+    }
+}
+
+/// The condition that an event is of one of these types.
+fn is_of(types: &[String]) -> Expr {
+    Expr::from("type IN ").then(Expr::texts(types.iter().cloned()))
+}
+
+async fn count(events: Selection, runner: &mut StatementRunner<'_>) -> Result<u64, QueryError> {
+    let counted = Select::default().column("count()").from(events);
+    Ok(runner.rows(counted.into()).await?.first().map_or(0, |row| row.cell(0).uint()))
+}
+
+/// Into what a time is cut.
+struct Cuts {
+    span: Span,
+    /// As many strata as suffice where events are spread over the time.
+    strata: u32,
+    /// The slices are one in how many.
+    share: u32,
+}
+
+impl Cuts {
+    /// Slices of which at least as many as [`Self::strata`] hold events, if there are such, and how many are in the two of each stratum; none
+    /// if no slices hold any.
+    async fn slices(self, events: &Selection, runner: &mut StatementRunner<'_>) -> Result<Option<(Slices, Vec<[u64; 2]>)>, QueryError> {
+        let mut strata = self.strata;
+        loop {
+            let slices = Slices::of(self.span, strata, self.share);
+            let seen = counted(&slices, events.clone(), runner).await?;
+            let held = seen.iter().flatten().filter(|events| **events > 0).count();
+            if held >= self.strata as usize || strata >= MOST_STRATA {
+                return Ok((held > 0).then_some((slices, seen)));
+            }
+            strata *= MORE_STRATA;
+        }
+    }
+}
+
+/// How many of `events` are in the two slices of each stratum.
+async fn counted(slices: &Slices, events: Selection, runner: &mut StatementRunner<'_>) -> Result<Vec<[u64; 2]>, QueryError> {
+    let by_slice = Select::default().named(slices.number(), " AS slice").column("count()").from(events.and(slices.condition()));
+    let mut strata = vec![[0; 2]; slices.strata()];
+    for row in runner.rows(by_slice.then(" GROUP BY slice").into()).await? {
+        let [slice, events] = row.columns();
+        let place = slices.place(slice.int());
+        if let Some(counted) = place.and_then(|(stratum, side)| strata.get_mut(stratum)?.get_mut(side)) {
+            *counted += events.uint();
+        }
+    }
+    Ok(strata)
 }

@@ -22,7 +22,7 @@ mod totals;
 
 use self::bar::{ChartBar, KEYS as BAR_KEYS};
 use self::chart::{Chart, Head, Lines};
-use self::counting::{Counting, FirstTimes, Windows};
+use self::counting::{Counting, FirstTimes, MOST_BITS, Windows};
 use self::formula::Formula;
 use self::series::Series;
 use self::totals::{Totalled, Totals};
@@ -172,8 +172,8 @@ impl Shape {
 }
 
 /// How `series` is counted instead, where what it came to is that it takes too much.
-fn by_value<T>(series: &Series, came_to: &Result<T, QueryError>) -> Option<Series> {
-    series.by_value().filter(|_| came_to.as_ref().is_err_and(QueryError::takes_too_much))
+fn sparing<T>(series: &Series, came_to: &Result<T, QueryError>) -> Option<Series> {
+    series.sparing().filter(|_| came_to.as_ref().is_err_and(QueryError::takes_too_much))
 }
 
 impl Trends {
@@ -251,7 +251,7 @@ impl Trends {
                 Some(top) => top,
                 None => {
                     let ranked = runner.rows(self.ranking(runner, series, by)?.into()).await;
-                    let rows = match by_value(series, &ranked) {
+                    let rows = match sparing(series, &ranked) {
                         Some(series) => runner.rows(self.ranking(runner, &series, by)?.into()).await?,
                         None => ranked?,
                     };
@@ -271,8 +271,12 @@ impl Trends {
             let first = FirstTimes { events, value: by.key(), from_ms: self.range.from_ms };
             return Ok(first.ranking(by).then(self.breakdown.largest()));
         }
-        let events = self.events(runner.scope(&self.looked_at(&self.range, series)?), series).and(Breakdown::is_ranked(by));
-        Ok(Breakdown::ranking(by, series.aggregate()).from(events).then(self.breakdown.largest()))
+        let events = self.events(runner.scope(&self.looked_at(&self.range, series)?), series);
+        if let Some(unit) = series.unit().filter(|_| series.is_grouped()) {
+            let size = if series.ratio_of().is_some() { "sum(events) / sum(is_there)" } else { "sum(is_there)" };
+            return Ok(self.breakdown.largest_of_groups(by, size, [unit.key, unit.is_there], events));
+        }
+        Ok(Breakdown::ranking(by, series.aggregate()).from(events.and(Breakdown::is_ranked(by))).then(self.breakdown.largest()))
     }
 
     /// The numbers of one series in `range`: start of the bucket, line, whether the row is the total, value.
@@ -283,16 +287,29 @@ impl Trends {
                 counting.trailing(events, &windows)
             }
             None if series.counts_first_times() => counting.first_times(events, range.from_ms),
-            None if self.shape.is_cumulative => counting.cumulative(events, series),
-            None => counting.plain(events, series),
+            None => match (series.unit().filter(|_| series.is_grouped()), self.shape.is_cumulative) {
+                (Some(unit), true) => counting.grouped_so_far(events, unit),
+                (Some(unit), false) => counting.grouped(events, unit),
+                (None, true) => counting.cumulative(events, series),
+                (None, false) => counting.plain(events, series),
+            },
         })
     }
 
     /// The lines of one series in `range`: those of `tops`, and what else there is.
     async fn lines(&self, runner: &mut StatementRunner<'_>, range: &Range, series: &Series, tops: &Tops) -> Result<Lines, QueryError> {
         let lines = self.counted(runner, range, series, tops).await;
-        match by_value(series, &lines) {
-            Some(series) => self.counted(runner, range, &series, tops).await,
+        // A group has a bit for each bucket.
+        let fits = self.shape.is_cumulative || series.trailing_days().is_none() && Buckets::of(range, self.interval)?.len() <= MOST_BITS;
+        match sparing(series, &lines).filter(|series| fits || !series.is_grouped()) {
+            Some(series) => match series.ratio_of() {
+                Some([events, persons]) => {
+                    let events = self.counted(runner, range, &events, tops).await?;
+                    let persons = self.counted(runner, range, &persons, tops).await?;
+                    Ok(Lines::computed(&Formula::ratio(), &[events, persons]))
+                }
+                None => self.counted(runner, range, &series, tops).await,
+            },
             None => lines,
         }
     }

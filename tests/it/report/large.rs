@@ -218,3 +218,39 @@ async fn a_percentile_of_more_values_than_a_question_holds_is_found_by_how_often
     }
     assert_eq!(asked(&store, "trends", &p90("own")).await, Err((ErrorClass::TooExpensive, "query_too_expensive")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_people_than_a_question_holds_are_counted_by_groups() {
+    const PEOPLE: u64 = 4_400_000;
+    const OF_TODAY: u64 = 1_600_000;
+    // A set of them takes more, and twice as much while it grows.
+    let store = Store::holding(200 << 20).await;
+    let (today, yesterday) = (NOW_MS - 1, NOW_MS - 86_400_000);
+    let events = format!(
+        "INSERT INTO pulse.events (project_id, type, timestamp, received_day, person_id, event_id, country) SELECT {PROJECT}, 'view', \
+         fromUnixTimestamp64Milli(if(number < {PEOPLE}, {yesterday}, {today})), '2100-01-01', intHash64(number % {PEOPLE}), \
+         generateUUIDv4(), ['DE', 'FR', 'DE', 'DE'][1 + number % 4] FROM numbers({}) SETTINGS async_insert = 0",
+        PEOPLE + OF_TODAY
+    );
+    store.store.shards[0].first().writer.execute(&Statement::raw(events)).await.unwrap();
+    let ask = |math: &str, more: Value| {
+        let mut request = json!({"from": "-2d", "interval": "day", "series": [{"math": math}]});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+    };
+    let each = (PEOPLE + OF_TODAY) as f64 / PEOPLE as f64;
+    for (math, more, values, total) in [
+        ("unique_users", json!({}), json!([0, PEOPLE, OF_TODAY]), json!(PEOPLE)),
+        ("unique_users", json!({"cumulative": true}), json!([0, PEOPLE, PEOPLE]), json!(PEOPLE)),
+        ("per_user", json!({}), json!([null, 1, 1]), json!(each)),
+    ] {
+        let answer = store.ask(PROJECT, "trends", &ask(math, more.clone())).await;
+        assert_eq!((&answer["series"][0]["values"], &answer["series"][0]["total"]), (&values, &total), "{math} {more}");
+    }
+    let by_country = store.ask(PROJECT, "trends", &ask("unique_users", json!({"breakdown": "country"}))).await;
+    let lines: Vec<_> = by_country["series"].as_array().unwrap().iter().map(|line| (&line["breakdown"], &line["total"])).collect();
+    assert_eq!(lines, [(&json!("DE"), &json!(PEOPLE / 4 * 3)), (&json!("FR"), &json!(PEOPLE / 4))]);
+    // A group has no room for so many buckets.
+    let by_hour = ask("unique_users", json!({"from": "-4d", "interval": "hour"}));
+    assert_eq!(asked(&store, "trends", &by_hour).await, Err((ErrorClass::TooExpensive, "query_too_expensive")));
+}

@@ -10,9 +10,9 @@ use super::{DEFAULT_RANGE, Search};
 use crate::query::ask::field::{Field, Kind};
 use crate::query::ask::{Canonical, CanonicalForm, EventMatch, EventSet, Expr, Fields, Range, Scope, Select};
 use crate::query::error::QueryError;
-use crate::query::reader::{Cell, StatementRunner, to_json};
-use crate::query::report::properties::{CHEAPER, COUNTED, MAX_VALUES, SKETCHED, ShownValue, candidates, shown_value};
-use crate::query::report::sample::Sample;
+use crate::query::reader::{StatementRunner, to_json};
+use crate::query::report::properties::{CHEAPER, COUNTED, MAX_VALUES, SAMPLED, ShownValue, candidates, shown_value};
+use crate::query::report::sample::{COUNTED_APART, PARTS, Sample};
 use crate::query::report::{Ask, Report, Route};
 
 /// A checked request.
@@ -65,10 +65,10 @@ impl Report for FieldValues {
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
         let scope = runner.scope(&self.range);
-        let sample = Sample::of(self.sample, self.events.select(scope), runner).await?;
-        let rows = runner.rows(self.statement(scope, sample).into()).await?;
-        let found = rows.first().into_iter().flat_map(|row| row.cell(0).items().map(Cell::json));
-        let values = candidates(found, self.limit).into_iter().filter_map(|candidate| {
+        let sample = Sample::of(self.sample, &self.events, scope, runner).await?;
+        let rows = runner.rows(self.statement(scope, &sample).into()).await?;
+        let found = rows.first().into_iter().flat_map(|row| row.cell(0).items());
+        let values = candidates(found, &sample, self.limit).into_iter().filter_map(|candidate| {
             let (kind, text) = Kind::split(candidate.text())?;
             let kind = match kind {
                 Kind::Text => "string",
@@ -76,7 +76,7 @@ impl Report for FieldValues {
                 Kind::Json => "json",
                 Kind::Missing => return None,
             };
-            Some(candidate.shown(sample, |_| shown_value(kind, text)))
+            Some(candidate.shown(|_| shown_value(kind, text)))
         });
         to_json(&Answer { values: values.collect() })
     }
@@ -84,20 +84,25 @@ impl Report for FieldValues {
 
 impl FieldValues {
     /// One row: the values as [`candidates`] reads them.
-    fn statement(&self, scope: Scope, sample: Sample) -> Expr {
+    fn statement(&self, scope: Scope, sample: &Sample) -> Expr {
         let events = sample.select(self.events.select(scope)).and(self.field.is_missing().grouped().negated());
-        let keys = Select::default().named(self.field.key(), " AS value").from(events).enclosed();
+        let keys = events.behind(Select::default().named(self.field.key(), " AS value").into_expr()).enclosed();
         // A letter says the kind, then comes the text.
         let from = Expr::from(" FROM ").then(keys).then(" WHERE length(value) <= 257");
         let from = match self.search.is_in("substring(value, 2)".into()) {
             Some(condition) => from.then(" AND ").then(condition),
             None => from,
         };
-        if sample.is_asked() {
-            return Expr::from("SELECT ").then(SKETCHED).then("(value))").then(from);
-        }
-        let counted = Expr::from("SELECT value, count() AS events").then(from).then(" GROUP BY value ORDER BY events DESC, value LIMIT ");
-        Expr::from("SELECT ").then(COUNTED).then(" FROM ").then(counted.then(Expr::uint(self.limit)).enclosed())
+        let (collected, values) = match sample.estimate() {
+            None => (COUNTED, Expr::from("SELECT value, count() AS events").then(from)),
+            Some(estimate) => {
+                let apart = Expr::from("SELECT value, ").then(COUNTED_APART).then(from).then(" GROUP BY value, stratum").enclosed();
+                let counted = Expr::from("SELECT value, ").then(PARTS).then(", ").then(estimate).then(" AS events FROM ");
+                (SAMPLED, counted.then(apart))
+            }
+        };
+        let largest = values.then(" GROUP BY value ORDER BY events DESC, value LIMIT ").then(Expr::uint(self.limit));
+        Expr::from("SELECT ").then(collected).then(" FROM ").then(largest.enclosed())
     }
 }
 

@@ -3,13 +3,15 @@
 //! * Plain: the math of the events of each bucket, and of the range.
 //! * Cumulative: the math of all events from the beginning of the range to the end of each bucket. Buckets are aggregated once and merged in
 //!   their order; a bucket without events has no row, and the number of the one before.
+//! * Grouped: what plain and cumulative numbers of different persons, sessions or values come to where a set of these is more than a question may
+//!   hold: events are grouped by them first, with a bit for each bucket. Cost: as much as a set, and what does not fit is on the disk.
 //! * Trailing: the persons of a window of days that ends with each bucket. Windows overlap, so the rows say by how much the number of persons
 //!   changes from one bucket to the next: a person's windows are put together first. Cost: one look at each event, and a few numbers for
 //!   each person.
 //! * First times: each person once, in the bucket and the line of the first event of all times. It reads all events of the series up to
 //!   the end of the range.
 
-use super::series::Series;
+use super::series::{Series, Unit};
 use crate::query::ask::breakdown::Breakdown;
 use crate::query::ask::dimensions::Dimensions;
 use crate::query::ask::interval::Buckets;
@@ -20,8 +22,12 @@ use crate::store::schema::IN_ORDER;
 
 const AT: &str = "toUnixTimestamp64Milli(timestamp)";
 const BY_LINE: &str = " GROUP BY GROUPING SETS ((bucket, line), (line))";
+const SO_FAR: &str = " WINDOW so_far AS (PARTITION BY whole, line ORDER BY bucket)";
 /// The start of a bucket behind the last one: no row of an answer has it.
 const BEHIND_ALL: i64 = i64::MAX;
+
+/// The bits of a number, and so most buckets of plain numbers that are grouped. Behind the last one is the range.
+pub(super) const MOST_BITS: usize = 64;
 
 /// What is counted: by these buckets, in lines.
 pub(super) struct Counting<'a> {
@@ -41,7 +47,37 @@ impl Counting<'_> {
         let (states, merged) = series.states();
         let by_bucket = states.into_iter().fold(self.columns(), Select::column).from(events).then(BY_LINE);
         let rows = Expr::from("SELECT bucket, line, whole, ").then(merged).then(" AS value FROM ").then(by_bucket.enclosed());
-        rows.then(" WINDOW so_far AS (PARTITION BY whole, line ORDER BY bucket)")
+        rows.then(SO_FAR)
+    }
+
+    /// How many different units there are in each bucket, by groups.
+    pub(super) fn grouped(self, events: Selection, unit: Unit) -> Expr {
+        let starts = || Expr::ints(self.buckets.starts().iter().copied());
+        let bits = Expr::uints((0..self.buckets.len().min(MOST_BITS)).map(|bucket| 1_u64 << bucket));
+        let bit = Expr::call("transform", [self.buckets.start(), starts(), bits, "toUInt64(0)".into()]);
+        let seen = Expr::call("groupBitOrIf", [bit, unit.is_there]);
+        let units = Select::default().named(self.line, " AS line").named(seen, " AS seen").from(events);
+        let units = units.then(" GROUP BY line, ").then(unit.key).enclosed();
+        let whole = || Expr::uint(MOST_BITS as u64);
+        let places = Expr::call("arrayJoin", [Expr::call("arrayPushBack", ["bitPositionsToArray(seen)".into(), whole()])]);
+        let places = Expr::from("SELECT line, seen, ").then(places).then(" AS place FROM ").then(units).enclosed();
+        let bucket = Expr::call("arrayElement", [starts(), "place + 1".into()]);
+        let columns = Select::default().named(bucket, " AS bucket").column("line").named(Expr::from("place = ").then(whole()), " AS whole");
+        // What no event has is in a group, too, so that its line is there.
+        columns.named("countIf(seen != 0)", " AS value").into_expr().then(" FROM ").then(places).then(" GROUP BY place, line")
+    }
+
+    /// How many different units there are up to the end of each bucket, by groups: each is new in one bucket.
+    pub(super) fn grouped_so_far(self, events: Selection, unit: Unit) -> Expr {
+        let first = Expr::call("minIf", [self.buckets.start(), unit.is_there.clone()]);
+        let is_there = Expr::call("max", [unit.is_there]);
+        let units = Select::default().named(self.line, " AS line").named(first, " AS first").named(is_there, " AS is_there").from(events);
+        let units = units.then(" GROUP BY line, ").then(unit.key).enclosed();
+        let new = Expr::from("SELECT first AS bucket, line, grouping(bucket) AS whole, countIf(is_there != 0) AS new FROM ")
+            .then(units)
+            .then(BY_LINE);
+        let rows = Expr::from("SELECT bucket, line, whole, sum(new) OVER so_far AS value FROM ").then(new.enclosed());
+        rows.then(SO_FAR)
     }
 
     /// How the number of persons changes from bucket to bucket.

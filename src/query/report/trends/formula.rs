@@ -38,6 +38,11 @@ impl Formula {
         if parser.peek().is_some() { Err(invalid("the formula has something after its end")) } else { Ok(formula) }
     }
 
+    /// The first of two series by the other.
+    pub(super) fn ratio() -> Self {
+        Self::Binary('/', Box::new(Self::Series(0)), Box::new(Self::Series(1)))
+    }
+
     /// The value where the series have `values`.
     pub(crate) fn value(&self, values: &[Option<f64>]) -> Option<f64> {
         let result = match self {

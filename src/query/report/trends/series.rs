@@ -80,8 +80,16 @@ pub(super) struct Series {
     field: Option<Field>,
     /// The word for what is counted.
     word: String,
-    /// Whether a percentile is [`QUANTILE_BY_VALUE`].
-    is_by_value: bool,
+    /// Whether it is counted so that less is held at once: a percentile is [`QUANTILE_BY_VALUE`], and what is counted once is grouped,
+    /// which the server puts aside on its disk.
+    is_sparing: bool,
+}
+
+/// What of an event counts once, however many events have it.
+pub(super) struct Unit {
+    pub(super) key: Expr,
+    /// The condition that an event has it.
+    pub(super) is_there: Expr,
 }
 
 /// An aggregate function of SQL.
@@ -114,7 +122,7 @@ impl Aggregate {
 impl Canonical for Series {
     fn canonical(&self, to: &mut CanonicalForm) {
         // How it is counted changes no number.
-        let Self { name, events, math: _, field, word, is_by_value: _ } = self;
+        let Self { name, events, math: _, field, word, is_sparing: _ } = self;
         to.field("name", name).field("events", events).field("math", &**word).field("property", field);
     }
 }
@@ -137,13 +145,13 @@ impl Series {
             return Err(QueryError::invalid("invalid_property", format!("math `{word}` needs a `property`")));
         }
         let name = fields.text("name", "invalid_series")?.or(events.event.as_deref()).unwrap_or("any event").to_owned();
-        Ok(Self { name, events, math, field, word: word.to_owned(), is_by_value: false })
+        Ok(Self { name, events, math, field, word: word.to_owned(), is_sparing: false })
     }
 
     /// The series that a formula makes.
     pub(super) fn of_formula(text: &str) -> Self {
         let events = EventMatch { event: None, filters: Vec::new() };
-        Self { name: text.to_owned(), events, math: Math::Formula, field: None, word: "formula".to_owned(), is_by_value: false }
+        Self { name: text.to_owned(), events, math: Math::Formula, field: None, word: "formula".to_owned(), is_sparing: false }
     }
 
     /// The type of its events, if it is about one.
@@ -187,9 +195,30 @@ impl Series {
         self.math == Math::Total
     }
 
-    /// The same where all values are more than a question may hold: how often each comes may be less.
-    pub(super) fn by_value(&self) -> Option<Self> {
-        (self.math.function().0 == QUANTILE).then(|| Self { is_by_value: true, ..self.clone() })
+    /// The same where what it is made of is more than a question may hold at once; none if that would be no less.
+    pub(super) fn sparing(&self) -> Option<Self> {
+        (self.math.function().0 == QUANTILE || self.unit().is_some()).then(|| Self { is_sparing: true, ..self.clone() })
+    }
+
+    /// Whether its units are grouped.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.is_sparing && self.unit().is_some()
+    }
+
+    /// What it counts once; none if it counts no such thing.
+    pub(super) fn unit(&self) -> Option<Unit> {
+        let key = match (&self.field, self.math) {
+            (Some(field), Math::Unique) => return Some(Unit { key: field.key(), is_there: field.is_missing().negated() }),
+            (_, Math::UniqueUsers | Math::Dau | Math::Wau | Math::Mau | Math::PerUser) => PERSON,
+            (_, Math::UniqueSessions) => SESSION,
+            _ => return None,
+        };
+        Some(Unit { key: key.into(), is_there: "1".into() })
+    }
+
+    /// Events and persons, of whose numbers it is the ratio; none if it is no such ratio.
+    pub(super) fn ratio_of(&self) -> Option<[Self; 2]> {
+        (self.math == Math::PerUser).then(|| [Math::Total, Math::UniqueUsers].map(|math| Self { math, ..self.clone() }))
     }
 
     /// The aggregate of the math; null where it has no value.
@@ -211,7 +240,7 @@ impl Series {
         let persons = || Aggregate { function: "uniqExact", parameters: "", arguments: vec![PERSON.into()] };
         match (&self.field, self.math) {
             (Some(field), Math::Unique) => vec![of(vec![field.key(), field.is_missing().negated()])],
-            (Some(number), _) if self.is_by_value => {
+            (Some(number), _) if self.is_sparing => {
                 let arguments = vec![number.number(), "1".into(), number.has_number()];
                 vec![Aggregate { function: QUANTILE_BY_VALUE, parameters, arguments }]
             }
