@@ -6,7 +6,7 @@ import type { Asked, Known } from "../api/ask";
 import type { Answer, Meta, Question } from "../api/types";
 import { Table, type TableData } from "../chart/table";
 import { plural, shown } from "../format";
-import { clock, moment, range_words } from "../time";
+import { clock, moment, prepare, range_words } from "../time";
 import { change, here } from "../url";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
@@ -85,7 +85,7 @@ export function Tile<T>(props: TileProps<T>) {
       </header>
       {props.tabs}
       {asked?.error && <Failed asked={asked} zone={zone} onAgain={props.onAgain} />}
-      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} rows={asked?.rows_read} onCancel={props.onCancel} />}
+      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} rows={asked?.rows_read} question={asked?.question} zone={zone} onCancel={props.onCancel} />}
       {answer && (
         // A chart beside which its people are shown looks back, and is the same one.
         <Guard key={JSON.stringify(asked?.question, (name, value) => (name === "as_of" ? undefined : value))}>
@@ -137,10 +137,20 @@ function Failed({ asked, zone, onAgain }: { asked: Asked; zone: string; onAgain(
   );
 }
 
+interface RunningProps {
+  since: number;
+  rows?: number;
+  question?: Question;
+  zone: string;
+  onCancel(): void;
+}
+
 /** Slow is told from broken: how long it takes already, how many rows have been read, and how to stop it. */
-function Running({ since, rows, onCancel }: { since: number; rows?: number; onCancel(): void }) {
+function Running({ since, rows, onCancel, question, zone }: RunningProps) {
   const [now, set_now] = useState(Date.now());
   useEffect(() => {
+    shown(0);
+    prepare(String(question?.body.interval ?? "day"), zone);
     const timer = setInterval(() => set_now(Date.now()), 500);
     return () => clearInterval(timer);
   }, []);
