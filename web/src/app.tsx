@@ -64,15 +64,22 @@ export function App() {
   useEffect(() => {
     if (is_shared) return;
     void resumed?.then(set_problem);
-    const ends = [watch_project(), listen_for_keys()];
-    return () => ends.forEach((end) => end());
   }, []);
   if (is_shared) return <Shown />;
   if (is_signed_in.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
   if (is_signed_in.value === null) return <SignIn problem={problem} />;
   const is_other = is_other_project.value;
   // Nothing that is written there and not saved yet is lost.
-  return <><div hidden={is_other}><Frame /></div>{is_other && <OtherProject />}</>;
+  return <><div hidden={is_other}><Frame /></div>{is_other && <OtherProject />}<Later><Listening /></Later></>;
+}
+
+/** To other tabs, and to keys. */
+function Listening() {
+  useEffect(() => {
+    const ends = [watch_project(), listen_for_keys()];
+    return () => ends.forEach((end) => end());
+  }, []);
+  return null;
 }
 
 /** Nothing more is shown, asked or written under the name of the project that this tab was opened for. A dialog above all others: one that is open there

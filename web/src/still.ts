@@ -5,5 +5,5 @@ export const computed = <T>(of: () => T) => ({ get value() { return of(); }, pee
 
 const none = undefined;
 export {
-  none as batch, none as Component, none as Fragment, none as jsx, none as jsxs, none as useEffect, none as useId, none as useLayoutEffect, none as useMemo, none as useRef, none as useState,
+  none as batch, none as Component, none as createContext, none as Fragment, none as jsx, none as jsxs, none as useContext, none as useEffect, none as useId, none as useLayoutEffect, none as useMemo, none as useRef, none as useState,
 };

@@ -81,6 +81,7 @@ export function watch_project(): () => void {
     const [kept, shown] = [localStorage.getItem(SIGNED_IN), session.peek()];
     if (kept && shown && shown !== UNKNOWN && !own_key) is_other_project.value = kept !== shown.project.name;
   };
+  look();
   addEventListener("storage", look);
   document.addEventListener("visibilitychange", look);
   return () => {

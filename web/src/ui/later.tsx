@@ -12,7 +12,9 @@ const PATIENCE_MS = 100;
 export function Later({ children }: { children: ComponentChildren }) {
   useEffect(() => {
     if (is_due.value) return;
-    const timer = setTimeout(() => (is_due.value = true), first_answer.value === "asked" ? PATIENCE_MS : 0);
+    // What was asked early is taken by a page that may not be loaded yet.
+    const is_asked = first_answer.value === "asked" || window.pulse_early;
+    const timer = setTimeout(() => (is_due.value = true), is_asked ? PATIENCE_MS : 0);
     return () => clearTimeout(timer);
   }, []);
   return is_due.value || first_answer.value === "there" ? <>{children}</> : <span hidden aria-busy="true" />;
