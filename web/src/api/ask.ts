@@ -329,7 +329,7 @@ function look_at({ computed_at, data_through }: Meta): void {
   forgetting = setTimeout(() => (behind.value = told_at = ""), FORGOTTEN_MS);
 }
 
-/** The lines of an answer, each as soon as it is there. */
+/** The lines of an answer, each as soon as it is there; of those that come together, by what was asked first. */
 async function* lines(response: Response): AsyncGenerator<unknown> {
   const reader = response.body!.getReader();
   const decoder = new TextDecoder();
@@ -338,7 +338,7 @@ async function* lines(response: Response): AsyncGenerator<unknown> {
     const { done, value } = await reader.read();
     const parts = (rest + decoder.decode(value, { stream: !done })).split("\n");
     rest = parts.pop() ?? "";
-    for (const part of parts) if (part) yield JSON.parse(part);
+    yield* parts.filter(Boolean).map((part) => JSON.parse(part)).sort((left, right) => left.index - right.index);
     if (done) return;
   }
 }
