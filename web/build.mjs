@@ -17,7 +17,24 @@ async function bundle() {
     legalComments: "none", logLevel: "warning", metafile: true, inject: ["src/first.ts"],
   });
   needed = needed_at_once(metafile.outputs);
+  return assets(outputFiles);
+}
+
+function assets(outputFiles) {
   return new Map(outputFiles.map((file) => [`assets/${file.path.split("/").pop()}`, Buffer.from(file.contents)]));
+}
+
+/** What asks before the rest is there: one small file of its own, from the sources of the pages, without what draws. */
+async function early() {
+  const still = join(root, "src/still.ts");
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root, entryPoints: { early: "src/early.ts" }, outdir: "dist/assets", write: false, bundle: true, format: "iife", minify: true, target: "es2022",
+    jsx: "automatic", jsxImportSource: "preact", entryNames: "[name]-[hash]", legalComments: "none", logLevel: "warning", metafile: true,
+    alias: Object.fromEntries(["preact", "preact/hooks", "preact/jsx-runtime", "@preact/signals"].map((name) => [name, still])),
+  });
+  const pages = metafile.inputs["src/early.ts"].imports.flatMap(({ path }) => /^src\/pages\/(\w+)\.tsx$/.exec(path)?.[1] ?? []);
+  asks_early = new Set(pages.map((name) => (name === "overview" ? "index" : name)));
+  return assets(outputFiles);
 }
 
 /** Our SDK: for a script tag, and as a module for pages and for Node.js. */
@@ -35,6 +52,8 @@ async function sdk() {
 
 /** The files that a page is made of beside its entry, by its name: what is there names them, so that all of them are fetched at once. */
 let needed = new Map();
+/** The pages that have something to ask before that, by the same names. */
+let asks_early = new Set();
 
 function needed_at_once(outputs) {
   const with_imports = (path) => {
@@ -59,10 +78,11 @@ function needed_at_once(outputs) {
 
 /** The page itself: what a browser is told first, and which files it needs at once. */
 function page(files, name) {
-  const named = (ending) => [...files.keys()].find((path) => path.startsWith("assets/screen-") && path.endsWith(ending));
+  const named = (ending, of = "screen") => [...files.keys()].find((path) => path.startsWith(`assets/${of}-`) && path.endsWith(ending));
   const html = readFileSync(join(root, "src/index.html"), "utf8");
   const preload = needed.get(name).map((file) => `<link rel="modulepreload" href="/assets/${file}">\n`).join("");
-  return Buffer.from(html.replace("SCRIPT", `/${named(".js")}`).replace("STYLE", `/${named(".css")}`).replace("</head>", `${preload}</head>`));
+  const early = asks_early.has(name) ? `<script async fetchpriority="high" src="/${named(".js", "early")}"></script>\n` : "";
+  return Buffer.from(html.replace("SCRIPT", `/${named(".js")}`).replace("STYLE", `/${named(".css")}`).replace("<link rel=\"stylesheet\"", `${early}$&`).replace("</head>", `${preload}</head>`));
 }
 
 function compressed(files) {
@@ -117,7 +137,7 @@ if (process.argv.includes("--check")) {
   process.exit(is_current ? 0 : 1);
 }
 if (!process.argv.includes("--force") && is_current) process.exit(0);
-const files = await bundle();
+const files = new Map([...(await early()), ...(await bundle())]);
 for (const name of needed.keys()) files.set(`${name}.html`, page(files, name));
 const ours = await sdk();
 ours.forEach(([path, bytes]) => files.set(path, bytes));

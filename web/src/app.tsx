@@ -2,9 +2,10 @@
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { ApiError, is_other_project, resume, session, sign_in, sign_out, watch_project } from "./api/client";
+import { ApiError, is_other_project, is_signed_in, project_name, resume, session, sign_in, sign_out, watch_project } from "./api/client";
 import { find_link, LONGEST_ADDRESS, make_link, short_form } from "./api/links";
 import { KeyHelp, listen_for_keys } from "./ui/keys";
+import { Later } from "./ui/later";
 import Overview from "./pages/overview";
 import { address, here, page_of, put_short, show_link } from "./url";
 
@@ -63,15 +64,22 @@ export function App() {
   useEffect(() => {
     if (is_shared) return;
     void resumed?.then(set_problem);
+  }, []);
+  if (is_shared) return <Shown />;
+  if (is_signed_in.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
+  if (is_signed_in.value === null) return <SignIn problem={problem} />;
+  const is_other = is_other_project.value;
+  // Nothing that is written there and not saved yet is lost.
+  return <><div hidden={is_other}><Frame /></div>{is_other && <OtherProject />}<Later><Listening /></Later></>;
+}
+
+/** To other tabs, and to keys. */
+function Listening() {
+  useEffect(() => {
     const ends = [watch_project(), listen_for_keys()];
     return () => ends.forEach((end) => end());
   }, []);
-  if (is_shared) return <Shown />;
-  if (session.value === undefined) return <p class="unseen" role="status">Signing in…</p>;
-  if (session.value === null) return <SignIn problem={problem} />;
-  const is_other = is_other_project.value;
-  // Nothing that is written there and not saved yet is lost.
-  return <><div hidden={is_other}><Frame /></div>{is_other && <OtherProject />}</>;
+  return null;
 }
 
 /** Nothing more is shown, asked or written under the name of the project that this tab was opened for. A dialog above all others: one that is open there
@@ -84,9 +92,9 @@ function OtherProject() {
     <dialog ref={dialog} class="sign-in" aria-labelledby="other-project" onClose={show}>
       <h1 id="other-project">Another project</h1>
       <form onSubmit={(event) => { event.preventDefault(); location.reload(); }}>
-        <p role="alert">This tab is of <bdi>{session.value!.project.name}</bdi>, and another tab has signed in to another project: a browser is signed in to one.</p>
+        <p role="alert">This tab is of <bdi>{project_name}</bdi>, and another tab has signed in to another project: a browser is signed in to one.</p>
         <button type="submit" autofocus>Show that one</button>
-        <p class="note">Once you are signed in to <bdi>{session.value!.project.name}</bdi> again, in any tab, this one goes on with what is written in it. “Show that one” leaves that.</p>
+        <p class="note">Once you are signed in to <bdi>{project_name}</bdi> again, in any tab, this one goes on with what is written in it. “Show that one” leaves that.</p>
       </form>
     </dialog>
   );
@@ -133,12 +141,14 @@ function Frame() {
       <div class="frame">
         <header class="side">
           <a class="logo" href={page_of("/")}>pulse</a>
-          <span class="project"><bdi>{session.value!.project.name}</bdi>{session.value!.user && <small><bdi>{session.value!.user}</bdi></small>}</span>
+          <SignedIn />
           <button type="button" class="menu quiet" aria-expanded={is_open} aria-controls="nav" onClick={() => set_is_open(!is_open)}>Menu</button>
           <nav id="nav" class={is_open ? "open" : ""} aria-label="Pages">
-            {PAGES.map(({ path, name }) => <a key={path} href={page_of(`/${path}`)} aria-current={path === page ? "page" : undefined}>{name}</a>)}
-            <ThemeChoice />
-            <button type="button" class="quiet" onClick={() => void sign_out()}>Sign out</button>
+            <Later>
+              {PAGES.map(({ path, name }) => <a key={path} href={page_of(`/${path}`)} aria-current={path === page ? "page" : undefined}>{name}</a>)}
+              <ThemeChoice />
+              <button type="button" class="quiet" onClick={() => void sign_out()}>Sign out</button>
+            </Later>
           </nav>
         </header>
         <Shown />
@@ -146,6 +156,11 @@ function Frame() {
       <KeyHelp />
     </>
   );
+}
+
+function SignedIn() {
+  const user = session.value?.user;
+  return <span class="project"><bdi>{project_name}</bdi>{user && <small><bdi>{user}</bdi></small>}</span>;
 }
 
 /** How long a page shows something before that has a link: on the way to it much is passed by that nobody sends. */
@@ -184,7 +199,7 @@ function Shown() {
   const { page, params } = here.value;
   const Current = loaded.value[page];
   useLayoutEffect(() => void load(page), [page]);
-  const link = session.value && params.get("l");
+  const link = is_signed_in.value && params.get("l");
   if (link) return <Opened id={link} />;
   if (!entry_of(page)) return <main id="main" tabIndex={-1}><h1>There is no such page</h1><p><a href={page_of("/")}>To the overview</a></p></main>;
   if (Current) return <Current key={page} />;

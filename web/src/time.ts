@@ -1,5 +1,5 @@
 // Ranges, buckets and moments, in the zone of the chart: it decides where days begin, and stands beside every one of them.
-import { session } from "./api/client";
+import { project_zone } from "./api/client";
 import { here } from "./url";
 
 export interface RangeName {
@@ -39,7 +39,7 @@ export function range(otherwise: RangeName = DEFAULT): Range {
   const from = params.get("from") ?? otherwise.from;
   const to = params.get("to") ?? otherwise.to;
   const named = RANGES.find((named) => named.from === from && named.to === to);
-  const zone = params.get("tz") ?? session.value?.project.timezone ?? "UTC";
+  const zone = params.get("tz") ?? project_zone.value;
   return { from, to, interval: params.get("i") ?? named?.interval ?? fitting(from, to), zone };
 }
 
@@ -173,6 +173,14 @@ export function bucket_label(bucket: string, interval: string, zone: string): st
   return interval === "week" ? `week of ${text}` : text;
 }
 
+/** Makes what the answers of a chart are written with, which takes longer than writing them: while they are on their way. */
+export function prepare(interval: string, zone: string): void {
+  const now = new Date().toISOString();
+  axis_label(now, interval, zone);
+  bucket_label(now, interval, zone);
+  clock(now, zone);
+}
+
 export function moment(at: string | number | null | undefined, zone: string): string {
   if (at === null || at === undefined) return "–";
   return format(zone, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(new Date(at));
@@ -229,5 +237,5 @@ export function days_later(day: string, days: number): string {
 /** The zones that can be chosen: the project's and, if need be, the reader's and all others. */
 export function zones(has_all: boolean): string[] {
   const others = has_all ? [Intl.DateTimeFormat().resolvedOptions().timeZone, "UTC", ...((Intl as any).supportedValuesOf?.("timeZone") ?? [])] : [];
-  return [...new Set<string>([session.value?.project.timezone ?? "UTC", ...others])];
+  return [...new Set<string>([project_zone.value, ...others])];
 }

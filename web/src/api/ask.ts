@@ -5,6 +5,7 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { next_task } from "../tasks";
 import { here } from "../url";
 import { ApiError, json, may_ask, request } from "./client";
+import { QUESTIONS } from "./early";
 import type { Statements } from "./openapi";
 import type { Answer, Chart, Meta, Question } from "./types";
 
@@ -87,11 +88,27 @@ export interface Sent {
   ids: (string | undefined)[];
 }
 
+/** Whether the page has asked anything since it was opened, and been answered, or refused. */
+export const first_answer = signal<"none" | "asked" | "there">("none");
+
 type Open = [id: string, question: Question][];
 
-function send_own(open: Open, signal: AbortSignal): Sent {
+function request_of(open: Open): RequestInit {
   const queries = open.map(([id, { report, body }]) => ({ id, report, ...body }));
-  return { response: request("/v1/query", { method: "POST", headers: { prefer: "progress" }, body: JSON.stringify({ queries }), signal }), ids: open.map(([id]) => id) };
+  return { method: "POST", headers: { prefer: "progress" }, body: JSON.stringify({ queries }) };
+}
+
+function asked_of(questions: Record<string, Question | null>): Open {
+  return Object.entries(questions).filter((entry): entry is [string, Question] => entry[1] !== null);
+}
+
+/** What a page that is opened sends first. */
+export function first_request(questions: Record<string, Question | null>): RequestInit {
+  return request_of(asked_of(looking_back(questions)));
+}
+
+function send_own(open: Open, signal: AbortSignal): Sent {
+  return { response: request(QUESTIONS, { ...request_of(open), signal }), ids: open.map(([id]) => id) };
 }
 
 /** Asks `questions`, by the ids of their tiles, and asks again when the answers say so. */
@@ -150,7 +167,7 @@ class Asker implements Board {
     if (text === this.shown) return;
     this.shown = text;
     const questions = JSON.parse(text) as Record<string, Question | null>;
-    this.questions = Object.fromEntries(Object.entries(questions).filter((entry): entry is [string, Question] => entry[1] !== null));
+    this.questions = Object.fromEntries(asked_of(questions));
     this.ask(false);
   }
 
@@ -205,6 +222,7 @@ class Asker implements Board {
   private async send_open(open: Open): Promise<void> {
     const running = new AbortController();
     this.running = running;
+    if (first_answer.peek() === "none") first_answer.value = "asked";
     const { response, ids } = this.send(open, running.signal);
     let next_ms = Infinity;
     try {
@@ -225,6 +243,7 @@ class Asker implements Board {
         this.take(id, status === 200 ? { result, meta } : new ApiError(status, error.code, error.message));
         // Each is drawn by itself, so that who clicks meanwhile does not wait for all.
         await next_task();
+        first_answer.value = "there";
       }
       if (running.signal.aborted) return;
       this.fail(ids, new ApiError(0, "away", "the answer broke off"));
@@ -234,6 +253,7 @@ class Asker implements Board {
       next_ms = error.retry_after_ms || RETRY_MS;
       this.fail(ids, error);
     }
+    first_answer.value = "there";
     this.running = undefined;
     this.schedule(Number.isFinite(next_ms) ? next_ms : RETRY_MS);
   }
@@ -309,15 +329,16 @@ function look_at({ computed_at, data_through }: Meta): void {
   forgetting = setTimeout(() => (behind.value = told_at = ""), FORGOTTEN_MS);
 }
 
-/** The lines of an answer, each as soon as it is there. */
+/** The lines of an answer, each as soon as it is there; of those that come together, by what was asked first. */
 async function* lines(response: Response): AsyncGenerator<unknown> {
-  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body!.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
-    const parts = (rest + (value ?? "")).split("\n");
+    const parts = (rest + decoder.decode(value, { stream: !done })).split("\n");
     rest = parts.pop() ?? "";
-    for (const part of parts) if (part) yield JSON.parse(part);
+    yield* parts.filter(Boolean).map((part) => JSON.parse(part)).sort((left, right) => left.index - right.index);
     if (done) return;
   }
 }

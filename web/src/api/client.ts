@@ -1,6 +1,7 @@
 // Talks to the server that the page came from, for the holder of one read key.
 import { computed, signal } from "@preact/signals";
 import { next_task } from "../tasks";
+import { early_answer } from "./early";
 import type { Who } from "./openapi";
 
 /** A refusal, as the server worded it, or what kept it from answering. */
@@ -19,6 +20,12 @@ export const session = signal<Session | null | undefined>(undefined);
 /** Whether this browser is signed in to another project than the page shows: another tab did that, and all have one cookie. */
 export const is_other_project = signal(false);
 
+/** Whether somebody is signed in: not known yet, no, or yes. Of this and what follows, what is drawn by it is drawn again only where it changes: who it
+ * is comes later than what is known from the last time, and is mostly the same. */
+export const is_signed_in = computed(() => session.value && true);
+export const project_name = computed(() => session.value?.project.name ?? "");
+export const project_zone = computed(() => session.value?.project.timezone ?? "UTC");
+
 /** Whether what is shown may be asked for: somebody is signed in, to its project. */
 export const may_ask = computed(() => Boolean(session.value) && !is_other_project.value);
 
@@ -32,18 +39,30 @@ let exchanged: Promise<unknown> = Promise.resolve();
 /** Somebody, where the server does not say who. */
 export const UNKNOWN: Session = { project: { name: "default", timezone: "UTC" }, key: { name: "read key", kind: "read" }, user: null };
 
-/** Sends a request to `/v1/…`; with a key that is not of who is signed in where one is given. */
-export async function request(path: string, init: RequestInit = {}, key = ""): Promise<Response> {
+/** A request as who is signed in sends it, or who holds another key where one is given. */
+export function signed(init: RequestInit, key = ""): RequestInit & { headers: Headers } {
   const headers = new Headers(init.headers);
   if (key || own_key) headers.set("authorization", `Bearer ${key || own_key}`);
   if (init.body) headers.set("content-type", "application/json");
   // What is asked and written for the project that is shown goes to no other.
-  const shown = session.peek();
-  const project = key || !shown || shown === UNKNOWN ? "" : shown.project.name;
+  const project = key ? "" : shown_project();
   if (project) headers.set("x-pulse-project", encodeURIComponent(project));
+  return { ...init, headers, credentials: "same-origin" };
+}
+
+/** The project that is shown, where the server or this browser has said which. */
+function shown_project(): string {
+  const shown = session.peek();
+  return !shown || shown === UNKNOWN ? "" : shown.project.name;
+}
+
+/** Sends a request to `/v1/…`; with a key that is not of who is signed in where one is given. */
+export async function request(path: string, init: RequestInit = {}, key = ""): Promise<Response> {
+  const project = key ? "" : shown_project();
+  const sent = signed(init, key);
   let response: Response;
   try {
-    response = await fetch(path, { ...init, headers, credentials: "same-origin" });
+    response = await (early_answer(path, sent) ?? fetch(path, sent));
   } catch (problem) {
     if ((problem as Error).name === "AbortError") throw new ApiError(0, "cancelled", "cancelled");
     throw new ApiError(0, "away", "the server cannot be reached");
@@ -62,6 +81,7 @@ export function watch_project(): () => void {
     const [kept, shown] = [localStorage.getItem(SIGNED_IN), session.peek()];
     if (kept && shown && shown !== UNKNOWN && !own_key) is_other_project.value = kept !== shown.project.name;
   };
+  look();
   addEventListener("storage", look);
   document.addEventListener("visibilitychange", look);
   return () => {
@@ -102,14 +122,19 @@ function signed_in(now: Session): void {
   const shown = session.peek();
   session.value = now;
   is_other_project.value = false;
-  localStorage.setItem(SIGNED_IN, now.project.name);
-  localStorage.setItem(ZONE, now.project.timezone);
+  keep(SIGNED_IN, now.project.name);
+  keep(ZONE, now.project.timezone);
   // What was asked in the meantime was for the project that is remembered.
   if (shown && shown.project.name !== now.project.name) location.reload();
 }
 
+/** Writing takes long, and tells all tabs: only what is another. */
+function keep(place: string, text: string): void {
+  if (localStorage.getItem(place) !== text) localStorage.setItem(place, text);
+}
+
 /** Who was signed in when a page was open last. */
-function remembered(): Session | undefined {
+export function remembered(): Session | undefined {
   const [name, timezone] = [SIGNED_IN, ZONE].map((place) => localStorage.getItem(place));
   return name && timezone ? { ...UNKNOWN, project: { name, timezone } } : undefined;
 }
@@ -149,10 +174,15 @@ async function owner_of(key: string): Promise<Session | undefined> {
   return response?.ok ? ((await response.json()) as Session) : undefined;
 }
 
+/** The key that a link brings along. */
+export function linked_key(): string | null {
+  return new URLSearchParams(location.hash.slice(1)).get("key");
+}
+
 /** Signs in with the key behind `#key=` of the address, which is taken out of it, or with the cookie that is there. A link does not decide who is
  * signed in: who is in another project is asked, and a key that is none takes nothing away. */
 export async function resume(): Promise<string> {
-  let key = new URLSearchParams(location.hash.slice(1)).get("key");
+  let key = linked_key();
   if (location.hash) history.replaceState(history.state, "", location.pathname + location.search);
   // What was signed in to in this browser: the cookie itself is not for scripts.
   const was = localStorage.getItem(SIGNED_IN);

@@ -1,7 +1,7 @@
 // What happened when, as people and their scripts have noted it: it stands on every chart of time.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { json, request, session } from "./client";
+import { json, project_name, request } from "./client";
 import type { Note, NoteRequest } from "./openapi";
 
 export type { Note };
@@ -17,10 +17,8 @@ const KEPT_MS = 60_000;
 const MOST_PAGES = 5;
 let asked = { project: "", at: 0 };
 
-const shown_project = () => session.value?.project.name ?? "";
-
 async function load_notes(): Promise<void> {
-  const project = shown_project();
+  const project = project_name.value;
   asked = { project, at: Date.now() };
   const found: Note[] = [];
   let cursor = "";
@@ -37,7 +35,7 @@ async function load_notes(): Promise<void> {
 
 /** Asks for the notes where they were not asked for lately; none while they are not known. A server that has none is content without. */
 export function useNotes(): Note[] {
-  const project = shown_project();
+  const project = project_name.value;
   useEffect(() => {
     if (project && (project !== asked.project || Date.now() - asked.at > KEPT_MS)) load_notes().catch(() => undefined);
   }, [project]);

@@ -1,14 +1,20 @@
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { createContext } from "preact";
+import { useContext, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-/** The width of an element in pixels, as it changes. */
+/** How wide what is in a place now is, where something else will be drawn; 0 while that is not known. */
+export const PlaceWidth = /* @__PURE__ */ createContext({ current: 0 });
+
+/** The width of an element in pixels, as it changes. It begins with that of its place: to measure, the whole page is to be laid out. */
 export function useWidth() {
   const ref = useRef<HTMLDivElement>(null);
-  const [width, set_width] = useState(0);
+  const likely = useContext(PlaceWidth).current;
+  const [width, set_width] = useState(likely);
   useLayoutEffect(() => {
     const element = ref.current!;
+    // It is called before anything is shown.
     const observer = new ResizeObserver(() => set_width(Math.floor(element.clientWidth)));
     observer.observe(element);
-    set_width(Math.floor(element.clientWidth));
+    if (!likely) set_width(Math.floor(element.clientWidth));
     return () => observer.disconnect();
   }, []);
   return { ref, width };

@@ -2,7 +2,7 @@
 // where that says nothing of goals, the last choice of this browser for the project is put there.
 import { useLayoutEffect } from "preact/hooks";
 import type { Known } from "../api/ask";
-import { session } from "../api/client";
+import { project_name } from "../api/client";
 import type { Answer, Chart, Question } from "../api/types";
 import type { TableData } from "../chart/table";
 import { shown } from "../format";
@@ -14,7 +14,7 @@ import { change, here } from "../url";
 import { asked_bots, asked_range } from "./page";
 
 const MOST = 7;
-const key = () => `pulse-goals ${session.value?.project.name ?? ""}`;
+const key = () => `pulse-goals ${project_name.value}`;
 
 function goals(): string[] {
   const { params } = here.value;

@@ -8,6 +8,7 @@ import { growth, label, shown, type Unit } from "../format";
 import { range } from "../time";
 import { filter_by, filters_of_page } from "../ui/filters";
 import { show_people } from "../ui/people-panel";
+import { Later } from "../ui/later";
 import { Tile } from "../ui/tile";
 import { change, here, page_of } from "../url";
 import { asked_bots, asked_compare, asked_range, CompareChoice, Page } from "./page";
@@ -63,7 +64,8 @@ function list_question(list: List): Question {
   return { report: "trends", body: { ...body, series: [series] } };
 }
 
-function questions(): Record<string, Question | null> {
+/** What the page asks. */
+export function questions(): Record<string, Question | null> {
   const { interval, zone } = range();
   const common = { ...asked_range(), ...asked_bots(), filters: filters_of_page() };
   const measured = (of: string) => ({
@@ -98,8 +100,10 @@ export default function Overview() {
           summary={(answer) => trend_summary(answer, options)} tools={<CompareChoice otherwise="previous" zone={zone} />}>
           {(answer) => <Trend answer={answer} options={options} label={chosen.name} />}
         </Tile>
-        {LISTS.map((list) => <ListTile key={list.id} list={list} asked={tiles(list.id)} {...common} />)}
-        <Goals asked={tiles("goals")} {...common} />
+        <Later>
+          {LISTS.map((list) => <ListTile key={list.id} list={list} asked={tiles(list.id)} {...common} />)}
+          <Goals asked={tiles("goals")} {...common} />
+        </Later>
       </div>
     </Page>
   );

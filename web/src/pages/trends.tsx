@@ -48,6 +48,12 @@ function series_to_api({ event, filters = [], math = "total", property }: AskedS
   return { name, ...(event ? { event } : {}), ...measured, ...(filters.length ? { filters: filters.map(to_api) } : {}) };
 }
 
+/** What the page asks. */
+export function questions(): Record<string, Question> {
+  const series = series_of_page();
+  return { trends: question(series, series_names(series)) };
+}
+
 function question(series: AskedSeries[], names: string[]): Question {
   const { params } = here.value;
   const { interval } = range();
@@ -65,7 +71,7 @@ export default function Trends() {
   const series = series_of_page();
   const names = series_names(series);
   const { params } = here.value;
-  const asked = { trends: question(series, names) };
+  const asked = questions();
   const { tiles, cancel, again } = useAnswers(asked);
   const { interval, zone } = range();
   const formula = params.get("formula") ?? "";

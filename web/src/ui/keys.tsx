@@ -50,9 +50,13 @@ export function KeyHelp() {
   }, [is_shown.value]);
   return (
     <dialog ref={dialog} class="keys" aria-label="Keys" onClose={() => (is_shown.value = false)}>
-      <h2>Keys</h2>
-      <dl>{KEYS.map(([key, what]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl>
-      <button type="button" onClick={() => dialog.current!.close()}>Close</button>
+      {is_shown.value && (
+        <>
+          <h2>Keys</h2>
+          <dl>{KEYS.map(([key, what]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl>
+          <button type="button" onClick={() => dialog.current!.close()}>Close</button>
+        </>
+      )}
     </dialog>
   );
 }

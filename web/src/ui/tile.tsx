@@ -1,12 +1,13 @@
 // One answer of a page with all that belongs to it: what it is, how far its data reaches, what went wrong, its numbers as a table and
 // how it was asked. What goes wrong in a tile stays in it.
 import { Component, type ComponentChildren, type ComponentType } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useContext, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Asked, Known } from "../api/ask";
 import type { Answer, Meta, Question } from "../api/types";
 import { Table, type TableData } from "../chart/table";
+import { PlaceWidth } from "../chart/width";
 import { plural, shown } from "../format";
-import { clock, moment, range_words } from "../time";
+import { clock, moment, prepare, range_words } from "../time";
 import { change, here } from "../url";
 import type { Drawing } from "./drawing";
 import { Bell } from "./bell";
@@ -64,10 +65,11 @@ export function Tile<T>(props: TileProps<T>) {
   const { draw = props.children, table = props.table, summary = props.summary } = drawing ?? {};
   const [is_table, set_is_table] = useIsTable(id);
   const [is_explained, set_is_explained] = useState(false);
+  const width = useRef(0);
   const answer = asked?.answer;
   const watched = props.watched ?? (props.keep ? asked?.question : undefined);
   return (
-    <section class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
+    <PlaceWidth.Provider value={width}><section class={`tile ${props.wide ? "wide" : ""}`} data-tile={id} data-asked-at={asked?.asked_at || undefined} aria-labelledby={`title-${id}`} aria-busy={Boolean(asked?.asked_at)}>
       <header>
         <h2 id={`title-${id}`}>{href ? <a href={href}>{title}</a> : title}</h2>
         <div class="tools">
@@ -85,7 +87,7 @@ export function Tile<T>(props: TileProps<T>) {
       </header>
       {props.tabs}
       {asked?.error && <Failed asked={asked} zone={zone} onAgain={props.onAgain} />}
-      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} rows={asked?.rows_read} onCancel={props.onCancel} />}
+      {!answer && !asked?.error && <Running since={asked?.asked_at ?? 0} rows={asked?.rows_read} question={asked?.question} zone={zone} onCancel={props.onCancel} />}
       {answer && (
         // A chart beside which its people are shown looks back, and is the same one.
         <Guard key={JSON.stringify(asked?.question, (name, value) => (name === "as_of" ? undefined : value))}>
@@ -99,7 +101,7 @@ export function Tile<T>(props: TileProps<T>) {
       )}
       {is_explained && asked && <Explained asked={asked} zone={zone} beside={props.beside ?? []} />}
       {answer && <Health meta={answer.meta} asked={asked!} zone={zone} />}
-    </section>
+    </section></PlaceWidth.Provider>
   );
 }
 
@@ -137,16 +139,36 @@ function Failed({ asked, zone, onAgain }: { asked: Asked; zone: string; onAgain(
   );
 }
 
+interface RunningProps {
+  since: number;
+  rows?: number;
+  question?: Question;
+  zone: string;
+  onCancel(): void;
+}
+
 /** Slow is told from broken: how long it takes already, how many rows have been read, and how to stop it. */
-function Running({ since, rows, onCancel }: { since: number; rows?: number; onCancel(): void }) {
+function Running({ since, rows, onCancel, question, zone }: RunningProps) {
   const [now, set_now] = useState(Date.now());
+  const place = useRef<HTMLDivElement>(null);
+  const width = useContext(PlaceWidth);
+  // What the answer is drawn with is made while it is on its way.
+  useEffect(() => {
+    shown(0);
+    prepare(String(question?.body.interval ?? "day"), zone);
+  }, []);
+  useLayoutEffect(() => {
+    const observer = new ResizeObserver(([entry]) => (width.current = Math.floor(entry!.contentRect.width)));
+    observer.observe(place.current!);
+    return () => observer.disconnect();
+  }, []);
   useEffect(() => {
     const timer = setInterval(() => set_now(Date.now()), 500);
     return () => clearInterval(timer);
   }, []);
   const seconds = since ? Math.floor((now - since) / 1_000) : 0;
   return (
-    <div class="running">
+    <div class="running" ref={place}>
       <span class="bar" aria-hidden="true" />
       {seconds >= 1 && <p>{seconds} s{rows && `, ${plural(rows, "row")} read so far`} <button type="button" class="quiet" onClick={onCancel}>Stop</button></p>}
     </div>
