@@ -15,7 +15,7 @@
 #[allow(dead_code, reason = "the tests use all of it")]
 mod clickhouse;
 #[path = "../src/cli/bench/events.rs"]
-#[allow(unused_imports, reason = "its tests run where it lives")]
+#[allow(dead_code, unused_imports, reason = "`pulse bench` uses all of it, and its tests run there")]
 mod events;
 #[path = "../tests/it/harness/kafka.rs"]
 #[allow(dead_code, reason = "the tests use all of it")]
@@ -330,7 +330,7 @@ fn main() -> Result<()> {
         let batches: Vec<Bytes> = (0..EVENTS / BATCH)
             .map(|_| {
                 let mut batch = Vec::new();
-                fresh += stream.batch(BATCH, now_ms, &mut batch);
+                fresh += stream.batch(BATCH, now_ms, &mut batch).fresh;
                 batch.into()
             })
             .collect();

@@ -168,7 +168,15 @@ fetch_modules() {
   fi
 }
 
-# fetch_promtool: what checks the rules for Prometheus, and nothing else of its package: no service is installed.
+# unpack PACKAGE FOLDER PATH...: files of a package of the distribution, without installing it: no service comes with them.
+unpack() {
+  local package="$1" folder="$2"
+  shift 2
+  (cd "$folder" && { apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }; }) >/dev/null 2>&1 &&
+    dpkg-deb --fsys-tarfile "$folder/$package"_*.deb | tar -x -C "$folder" "$@"
+}
+
+# fetch_promtool: what checks the rules for Prometheus.
 fetch_promtool() {
   local folder="$cache/promtool"
   if command -v promtool >/dev/null || [ -x "$folder/promtool" ]; then
@@ -179,12 +187,33 @@ fetch_promtool() {
   local draft
   draft="$(mktemp -d "$folder/.draft.XXXXXX")"
   trap 'rm -rf "$draft"' RETURN
-  if ! (cd "$draft" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; }) >/dev/null 2>&1 ||
-    ! dpkg-deb --fsys-tarfile "$draft"/*.deb | tar -x -C "$draft" ./usr/bin/promtool; then
+  if ! unpack prometheus "$draft" ./usr/bin/promtool; then
     echo "fetch: the tests need promtool, which comes with Prometheus; install it with your package manager" >&2
     exit 1
   fi
   mv "$draft/usr/bin/promtool" "$folder/promtool"
+}
+
+# fetch_alertmanager: the one that is told of alerts in the tests.
+fetch_alertmanager() {
+  local folder="$cache/alertmanager" templates=/usr/share/prometheus/alertmanager
+  if command -v prometheus-alertmanager >/dev/null || [ -x "$folder/alertmanager" ]; then
+    return
+  fi
+  echo "fetch: prometheus-alertmanager"
+  mkdir -p "$folder"
+  local draft
+  draft="$(mktemp -d "$folder/.draft.XXXXXX")"
+  trap 'rm -rf "$draft"' RETURN
+  if ! unpack prometheus-alertmanager "$draft" ./usr/bin/prometheus-alertmanager ".$templates/default.tmpl" ".$templates/email.tmpl"; then
+    echo "fetch: the tests need prometheus-alertmanager 0.25 or later; install it with your package manager" >&2
+    exit 1
+  fi
+  # Debian's does not start without its templates at their place. Where it is not installed that is the folder in which it is started: a path of
+  # the same length.
+  LC_ALL=C sed "s#$templates#$(printf './%.0s' {1..17})#g" "$draft/usr/bin/prometheus-alertmanager" > "$draft/alertmanager"
+  chmod +x "$draft/alertmanager"
+  mv "$draft$templates"/*.tmpl "$draft/alertmanager" "$folder"
 }
 
 # install_tools: the tests start a Redis of their own, kill the engine at a system call of their choice and open pages in a browser.
@@ -215,4 +244,5 @@ if [ "${1:-}" = test ]; then
   fetch_modules web/e2e e2e
   install_tools
   fetch_promtool
+  fetch_alertmanager
 fi

@@ -303,6 +303,11 @@ fn no_report() -> Sent {
     Sent::Never("such a channel takes alerts alone, no reports".to_owned())
 }
 
+/// What becomes of what is neither the beginning of an alert nor its end, to a receiver that knows nothing else.
+fn no_word() -> Sent {
+    Sent::Skipped("such a channel is told when alerts begin, go on and end: it has no word for anything else".to_owned())
+}
+
 /// Sends JSON.
 async fn post_json(target: &Target, value: &Value) -> Sent {
     target.post(Outgoing::json(value)).await

@@ -405,13 +405,15 @@ impl Asking<'_> {
         let delivery = Delivery { id: uuid::Uuid::new_v4(), notice, now_s: now_ms / 1_000 };
         let is_off = is_switched_off(channel, &self.gone().await?);
         let sent = channel.channel.tell(&delivery).await;
-        let is_on_again = is_off && sent == Sent::Done;
+        let is_on_again = is_off && sent.is_taken();
         if is_on_again {
             saving::switch_on(&self.parts.store, channel).await?;
         }
         let (outcome, why) = match sent {
             Sent::Done if is_on_again => ("delivered", "it answered 410 before, and is switched on again".to_owned()),
             Sent::Done => ("delivered", String::new()),
+            Sent::Partly(why) => ("partly_delivered", why),
+            Sent::Skipped(why) => ("skipped", why),
             Sent::Later { why, .. } => ("failed", why),
             Sent::Gone => ("gone", "the receiver answers 410".to_owned()),
             Sent::Never(why) => ("refused", why),

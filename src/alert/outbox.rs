@@ -22,7 +22,7 @@ use super::channel::{Channel, Delivery, NamedChannel};
 use super::notice::Notice;
 use super::target::Sent;
 use crate::event::ids::ProjectId;
-use crate::store::tables::alert_states::{AlertRow, DELIVERY, Stored, kind};
+use crate::store::tables::alert_states::{AlertRow, DELIVERED, DELIVERY, SKIPPED, Stored, kind};
 
 const MOST_RUNNING: usize = 64;
 const MOST_PER_PROJECT: usize = 12;
@@ -88,6 +88,10 @@ pub(crate) struct Begun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Delivered,
+    /// Some of those who were to have it do not take it.
+    Partly,
+    /// The receiver has no word for it.
+    Skipped,
     /// It is tried again.
     Retried,
     /// It was tried for a day.
@@ -102,7 +106,9 @@ impl Ended {
     /// Its word, in metrics and in the history.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Delivered => "delivered",
+            Self::Delivered => DELIVERED,
+            Self::Partly => "partly_delivered",
+            Self::Skipped => SKIPPED,
             Self::Retried => "retried",
             Self::GivenUp => "given_up",
             Self::Refused => "refused",
@@ -114,6 +120,8 @@ impl Ended {
     pub(crate) const fn of(sent: &Sent) -> Self {
         match sent {
             Sent::Done => Self::Delivered,
+            Sent::Partly(_) => Self::Partly,
+            Sent::Skipped(_) => Self::Skipped,
             Sent::Later { .. } => Self::GivenUp,
             Sent::Never(_) => Self::Refused,
             Sent::Gone => Self::Gone,
@@ -299,12 +307,15 @@ impl Outbox {
                 return (said.into_iter().collect(), Ended::Retried);
             }
             Sent::Done => String::new(),
-            Sent::Later { why, .. } | Sent::Never(why) => why,
+            Sent::Later { why, .. } | Sent::Never(why) | Sent::Partly(why) | Sent::Skipped(why) => why,
             Sent::Gone => "the receiver answers 410: the channel is switched off until it takes a test or is written anew".to_owned(),
         };
         let Some(waiting) = self.remove(number) else { return (Vec::new(), Ended::Delivered) };
-        if ended != Ended::Delivered {
-            tracing::error!(channel = %waiting.channel, rule = %waiting.notice.rule, outcome = ended.as_str(), %why, "a notice was not delivered");
+        let (channel, rule, outcome) = (&waiting.channel, &waiting.notice.rule, ended.as_str());
+        match ended {
+            Ended::Delivered | Ended::Skipped | Ended::Retried => {}
+            Ended::Partly => tracing::warn!(%channel, %rule, outcome, %why, "a notice was not delivered to all"),
+            Ended::GivenUp | Ended::Refused | Ended::Gone => tracing::error!(%channel, %rule, outcome, %why, "a notice was not delivered"),
         }
         let mut rows = waiting.ended(ended, &why, now_ms);
         rows.extend(off);

@@ -26,6 +26,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::clock::ClockReading;
 use self::delays::{Listener, ToldDelay};
 use self::evaluate::{Evaluated, Evaluation, Next, apart, row};
 use self::turns::Turns;
@@ -87,6 +88,8 @@ struct Owned {
     repeated: Instant,
     /// Since when this instance knows of it.
     since_ms: i64,
+    /// Whether the clock was set forward since it was last held against it.
+    has_leapt: bool,
 }
 
 impl Owned {
@@ -105,6 +108,7 @@ impl Owned {
             arrived: None,
             left_for_later: None,
             repeated: now,
+            has_leapt: false,
         }
     }
 }
@@ -142,6 +146,10 @@ pub(super) struct Owner {
     heartbeats: HashMap<(u64, String), Instant>,
     /// When the store last answered.
     healthy: Instant,
+    /// Whether events have been on their way for so long that nothing is judged.
+    stands_still: bool,
+    /// What the clock said last.
+    clock: Option<ClockReading>,
 }
 
 /// The rows that leave nothing of lines that are too many to be remembered.
@@ -209,6 +217,8 @@ impl Owner {
             gathered: None,
             heartbeats: HashMap::new(),
             healthy: Instant::now(),
+            stands_still: false,
+            clock: None,
         };
         owner.restore().await?;
         owner.read_catalogue().await?;
@@ -460,13 +470,13 @@ impl Owner {
             Subject::Notice(number) => number,
             Subject::Repeat(repeat) => {
                 // The next one follows soon: it is not kept, but it is counted.
-                let told = self.again.end(&repeat, sent == Sent::Done, Instant::now()).unwrap_or_default();
+                let told = self.again.end(&repeat, sent.is_taken(), Instant::now()).unwrap_or_default();
                 let (project, id) = repeat.channel();
                 let named = self.catalogue.channel(ProjectId(project), id);
                 let off = named.and_then(|named| self.outbox.heed(&sent, named, told, (self.parts.now_ms)()));
                 off.into_iter().for_each(|row| self.gather(Work { rows: vec![row], state: None, notices: Vec::new() }));
                 let outcome = Delivered::of(&sent).as_str();
-                if sent != Sent::Done {
+                if !sent.is_taken() {
                     tracing::debug!(%channel, kind, outcome, "what is told again and again was not delivered");
                 }
                 return metrics::Delivered { kind, channel: &channel, outcome }.count();

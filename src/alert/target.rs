@@ -101,12 +101,23 @@ pub(crate) struct Target {
 pub(crate) enum Sent {
     /// It is there.
     Done,
+    /// It is there, but not with all who were to have it, and why.
+    Partly(String),
+    /// The receiver has no word for it, so nothing was sent, and why.
+    Skipped(String),
     /// It may go better later; after what time if the receiver said so.
     Later { why: String, pause: Option<Duration> },
     /// The receiver does not want any more.
     Gone,
     /// It will never go.
     Never(String),
+}
+
+impl Sent {
+    /// Whether the receiver has it.
+    pub(crate) const fn is_taken(&self) -> bool {
+        matches!(self, Self::Done | Self::Partly(_))
+    }
 }
 
 /// What is sent.

@@ -202,6 +202,7 @@ impl Target {
             batch: args.batch.get(),
             connections: args.connections,
             lateness: args.lateness,
+            keeps_accepted: args.rules > 0,
         };
         let started = Instant::now();
         let sent = load.run().await?;
@@ -218,7 +219,7 @@ impl Target {
         let alerts = match watched {
             Some(watched) => {
                 let (told, oldest_s) = watched.await?;
-                Some(told.shown(args.rules, slots, oldest_s))
+                Some(told.shown(&rules::Judged { rules: args.rules, slots, oldest_s, accepted: &sent.accepted }))
             }
             None => None,
         };

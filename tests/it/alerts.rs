@@ -8,9 +8,12 @@ mod channels;
 mod crowd;
 mod faults;
 mod fleet;
+mod heartbeat;
 mod kills;
 mod live;
+mod manager;
 mod reports;
+mod retries;
 mod storm;
 mod targets;
 mod unusual;
@@ -40,7 +43,13 @@ struct World {
 impl World {
     /// With a channel `hook` to the receiver; `more` stands in the file beside it, `{url}` for the address of the receiver.
     async fn start(more: &str, environment: &[(&'static str, String)]) -> Self {
+        Self::start_ahead(more, environment, 0).await
+    }
+
+    /// The same, by a clock that is this much ahead from the first moment on.
+    async fn start_ahead(more: &str, environment: &[(&'static str, String)], ahead_s: i64) -> Self {
         let (clock, receiver, files) = (Clock::new(), Receiver::start().await, tempfile::tempdir().unwrap());
+        clock.set_ahead(ahead_s);
         let url = receiver.url("");
         write(
             files.path(),
@@ -56,7 +65,7 @@ impl World {
             all.push((name, loaded.unwrap_or_else(|| value.clone())));
         }
         let pulse = Pulse::start_with(&all).await;
-        let mut world = Self { pulse, clock, ahead_s: 0, files, receiver };
+        let mut world = Self { pulse, clock, ahead_s, files, receiver };
         world.begin_minute();
         world
     }
@@ -114,6 +123,12 @@ impl World {
     async fn send(&self, kind: &str, number: usize) {
         let events: Vec<Value> = (0..number).map(|who| json!({"type": kind, "anonymousId": format!("v{who}")})).collect();
         assert_eq!(self.http().capture(&json!({"batch": events})).await.0, StatusCode::OK);
+        self.http().settled().await;
+    }
+
+    /// Sends an order of this amount, now, and waits until it is in the table.
+    async fn order(&self, amount: u32) {
+        assert_eq!(self.http().capture(&amounting("order", amount)).await.0, StatusCode::OK);
         self.http().settled().await;
     }
 

@@ -1,5 +1,6 @@
 //! Starts pulse as a user would and talks to it as a client would.
 
+pub(crate) mod alertmanager;
 pub(crate) mod cgroup;
 pub(crate) mod clickhouse;
 pub(crate) mod clock;

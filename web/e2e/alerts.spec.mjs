@@ -386,6 +386,15 @@ test("a rule and a report say by which of their channels nobody is told, because
   await expect(page.getByRole("dialog", { name: "Send this board" }).locator("[data-missing]")).toHaveText(said);
 });
 
+test("an address that a mail server refuses for good stands beside its channel", async ({ page }) => {
+  const failed = { at: "2026-03-01T10:00:00Z", rule: "orders", kind: "no_data", outcome: "partly_delivered", why: "the mail server refuses for good: gone@shop.example", attempts: 1, webhook_id: "a" };
+  const mail = { id: "mail", kind: "email", of: "all", of_file: true, heartbeat_s: 0, switched_off: false, waiting: 0, failed };
+  await page.route("**/v1/channels", (route) => route.fulfill({ json: { channels: [mail] } }));
+  await open(page, "/alerts");
+  const said = page.locator('[data-channel="mail"] .warn');
+  await expect(said).toContainText("no data of orders: partly delivered, the mail server refuses for good: gone@shop.example");
+});
+
 test("rules stand in a list, those that can never match are marked, and channels are added and tried", async ({ page }) => {
   await open(page, "/alerts");
   await expect(tile(page, "rules").locator('[data-alert="never"]')).toContainText("It can never match: no event is called no-such-event");

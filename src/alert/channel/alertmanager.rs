@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Channel, Delivery, Settings, no_report, post_json};
+use super::{Channel, Delivery, Settings, no_report, no_word, post_json};
 use crate::alert::notice::{Kind, NamedLine, Notice};
 use crate::alert::observe::instant;
 use crate::alert::target::{Sent, Target};
@@ -23,7 +23,7 @@ impl Channel for Alertmanager {
     fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
         async move {
             match delivery.notice.kind {
-                Kind::Summary | Kind::Revision => Sent::Done,
+                Kind::Summary | Kind::Revision => no_word(),
                 Kind::Report => no_report(),
                 _ => post_json(&self.0, &alerts(&delivery.notice, delivery.now_s * 1_000)).await,
             }
@@ -48,13 +48,31 @@ fn alerts(notice: &Notice, now_ms: i64) -> Value {
             "labels": super::webhook::labels(notice, line),
             "annotations": super::webhook::annotations(notice, line),
             "startsAt": instant(since),
-            // One that ends before it starts is refused, and the time of sending is one of whole seconds.
-            "endsAt": instant(if is_firing { now_ms + LASTS_MS } else { now_ms }.max(since)),
+            // To an Alertmanager whose clock is a little behind, an end of now is still to come, and it stays with the later one that it
+            // knows: so the end is that of the slot, which is over. One before the start is refused.
+            "endsAt": instant(if is_firing { now_ms + LASTS_MS } else { notice.until.min(now_ms) }.max(since)),
             "generatorURL": notice.url,
         })
     };
     match notice.lines.is_empty() {
         true => json!([alert(None)]),
         false => notice.lines.iter().map(|line| alert(Some(line))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_ends_with_the_slot_in_which_it_was_over_and_never_before_it_began() {
+        let ends = |line: NamedLine| {
+            let notice = Notice { lines: vec![line], until: 120_000, ..Notice::about_pulse(Kind::Resolved, 60_000) };
+            alerts(&notice, 180_000)[0]["endsAt"].as_str().unwrap().to_owned()
+        };
+        let line = |is_firing, since| NamedLine { name: String::new(), is_firing, since, value: None, reason: String::new() };
+        assert_eq!(ends(line(false, 60_000)), instant(120_000));
+        assert_eq!(ends(line(false, 150_000)), instant(150_000));
+        assert_eq!(ends(line(true, 60_000)), instant(180_000 + LASTS_MS));
     }
 }

@@ -22,6 +22,8 @@ use crate::alert::notice::Notice;
 use crate::alert::target::{Sent, Trust};
 
 const MOST_SUBJECT: usize = 200;
+/// Most characters of what is said of addresses that are refused.
+const MOST_SAID: usize = 500;
 /// Longest time of one mail, from its server's address to its last word: lettre itself waits for a connection no longer than it is told, and for
 /// words without end.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -63,9 +65,11 @@ impl Channel for Email {
         async move {
             let Some(message) = self.message(delivery) else { return Sent::Never("the mail cannot be made".to_owned()) };
             let mail = message.formatted();
-            let (settled, missing): (Vec<&Mailbox>, Vec<&Mailbox>) = self.to.iter().partition(|to| is_settled(delivery.id, to));
+            let settled = settled(delivery.id);
+            let missing: Vec<&Mailbox> = self.to.iter().filter(|to| !settled.iter().any(|settled| settled.is_of(to))).collect();
             match self.send(&mail, &missing).await {
-                Tried::Answered(_) if self.to.len() > 1 => self.send_to_each(delivery.id, &mail, missing, !settled.is_empty()).await,
+                Tried::Answered(_) if self.to.len() > 1 => self.send_to_each(delivery.id, &mail, missing).await,
+                Tried::Taken => told_but(&settled),
                 tried => tried.into(),
             }
         }
@@ -111,27 +115,21 @@ impl Email {
 
     /// A mail for each address, for a server that does not take one of them takes the mail for none. Those that have it are not told again
     /// when the others are.
-    async fn send_to_each(&self, id: Uuid, mail: &[u8], to: Vec<&Mailbox>, mut is_told: bool) -> Sent {
+    async fn send_to_each(&self, id: Uuid, mail: &[u8], to: Vec<&Mailbox>) -> Sent {
         let mut later = None;
         for to in to {
             let tried = self.send(mail, &[to]).await;
             match tried {
-                Tried::Taken => is_told = true,
-                Tried::Answered(true) => {
-                    tracing::warn!(address = %to.email, "the mail server refuses this address: it is not told of alerts")
-                }
-                Tried::Answered(false) => {
-                    later = Some(tried);
-                    continue;
-                }
+                Tried::Taken => settle(id, to, false),
+                Tried::Answered(true) => settle(id, to, true),
+                Tried::Answered(false) => later = Some(tried),
                 Tried::Away(_) => return tried.into(),
             }
-            settle(id, to);
         }
-        match later {
-            Some(tried) => tried.into(),
-            None if is_told => Sent::Done,
-            None => Tried::Answered(true).into(),
+        match (later, settled(id)) {
+            (Some(tried), _) => tried.into(),
+            (None, settled) if settled.iter().all(|settled| settled.is_refused) => Tried::Answered(true).into(),
+            (None, settled) => told_but(&settled),
         }
     }
 
@@ -145,22 +143,47 @@ impl Email {
     }
 }
 
+/// An address that needs no other mail of an id.
+#[derive(Clone)]
+struct Settled {
+    id: Uuid,
+    address: String,
+    /// Whether it has none, since the server refuses it for good.
+    is_refused: bool,
+}
+
+impl Settled {
+    fn is_of(&self, to: &Mailbox) -> bool {
+        self.address == to.email.as_ref() as &str
+    }
+}
+
 /// Mails that not all of their addresses could be sent at once, with those that need no other one. After a restart they get one more: its
 /// `Message-ID` says that it is the same.
-static SETTLED: Mutex<VecDeque<(Uuid, String)>> = Mutex::new(VecDeque::new());
+static SETTLED: Mutex<VecDeque<Settled>> = Mutex::new(VecDeque::new());
 const MOST_SETTLED: usize = 10_000;
 
-fn settle(id: Uuid, to: &Mailbox) {
+fn settle(id: Uuid, to: &Mailbox, is_refused: bool) {
     let mut settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
     if settled.len() >= MOST_SETTLED {
         settled.pop_front();
     }
-    settled.push_back((id, to.email.to_string()));
+    settled.push_back(Settled { id, address: to.email.to_string(), is_refused });
 }
 
-fn is_settled(id: Uuid, to: &Mailbox) -> bool {
+/// The addresses that need no other mail of an id.
+fn settled(id: Uuid) -> Vec<Settled> {
     let settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
-    settled.iter().any(|(of, address)| *of == id && address == to.email.as_ref() as &str)
+    settled.iter().filter(|settled| settled.id == id).cloned().collect()
+}
+
+/// What became of a mail that all have but those of these that are refused.
+fn told_but(settled: &[Settled]) -> Sent {
+    let refused: Vec<&str> = settled.iter().filter(|settled| settled.is_refused).map(|settled| settled.address.as_str()).collect();
+    if refused.is_empty() {
+        return Sent::Done;
+    }
+    Sent::Partly(cut(&format!("the mail server refuses for good: {}", refused.join(", ")), MOST_SAID))
 }
 
 fn subject(notice: &Notice) -> String {

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Channel, Delivery, Settings, cut, no_report, post_json};
+use super::{Channel, Delivery, Settings, cut, no_report, no_word, post_json};
 use crate::alert::judge::Incident;
 use crate::alert::notice::{Kind, Notice};
 use crate::alert::observe::instant;
@@ -38,8 +38,10 @@ pub(super) fn open(settings: &Settings<'_>) -> Result<Box<dyn Channel>, String> 
 impl Channel for PagerDuty {
     fn tell<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Sent> {
         async move {
-            if delivery.notice.kind == Kind::Report {
-                return no_report();
+            match delivery.notice.kind {
+                Kind::Report => return no_report(),
+                Kind::Summary | Kind::Revision => return no_word(),
+                _ => {}
             }
             // What was taken of several is told again with what was not: it has its name.
             for event in events(&delivery.notice, self.routing_key.reveal()) {

@@ -88,7 +88,7 @@ fn texts_are_cut_between_characters() {
 }
 
 #[tokio::test]
-async fn a_report_to_a_receiver_of_alerts_alone_is_refused_and_not_said_to_be_delivered() {
+async fn what_a_receiver_of_alerts_alone_has_no_word_for_is_not_said_to_be_delivered() {
     let report = crate::alert::machine::tests::rule(json!({"condition": null, "resolve": null, "interval": "day", "report_at": "09:00"}));
     let alert = crate::alert::machine::tests::rule(json!({}));
     let url = "http://127.0.0.1:1/";
@@ -102,5 +102,10 @@ async fn a_report_to_a_receiver_of_alerts_alone_is_refused_and_not_said_to_be_de
         let delivery = Delivery { id: Uuid::nil(), notice: Notice::about_pulse(Kind::Report, 0), now_s: 0 };
         let is_refused = matches!(channel.channel.tell(&delivery).await, Sent::Never(_));
         assert_eq!(is_refused, !takes_reports, "{kind}");
+        for skipped in [Kind::Summary, Kind::Revision] {
+            let delivery = Delivery { id: Uuid::nil(), notice: Notice::about_pulse(skipped, 0), now_s: 0 };
+            let is_skipped = matches!(channel.channel.tell(&delivery).await, Sent::Skipped(_));
+            assert_eq!(is_skipped, !takes_reports, "{kind} {skipped:?}");
+        }
     }
 }

@@ -189,3 +189,26 @@ async fn a_channel_of_all_projects_is_left_alone_by_all_of_them_until_it_wants_t
     assert!(!outbox.is_paused(&catalogue.channels[0], Instant::now()));
     assert_eq!(outbox.begin(&catalogue, 0).len(), 2);
 }
+
+#[test]
+fn pauses_double_up_to_the_longest_and_differ_from_one_notice_to_the_next() {
+    for (attempts, seconds) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (1_000, 300)] {
+        let whole = Duration::from_secs(seconds);
+        let pauses: HashSet<Duration> = (0..200).map(|_| pause_after(attempts)).collect();
+        assert!(pauses.iter().all(|pause| (whole.mul_f64(0.75)..=whole.mul_f64(1.25)).contains(pause)), "{attempts}: {pauses:?}");
+        assert!(pauses.len() > 50, "what failed together comes back together: {pauses:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_channel_has_no_word_for_or_not_all_have_ends_and_says_why() {
+    let (mut outbox, catalogue, hook) = (Outbox::default(), catalogue(), ["hook".to_owned()]);
+    for (sent, word) in [(Sent::Skipped("why".to_owned()), "skipped"), (Sent::Partly("why".to_owned()), "partly_delivered")] {
+        outbox.add(&notice(word, Kind::Summary), &hook, 0);
+        let number = outbox.begin(&catalogue, 0)[0].number;
+        let (rows, ended) = outbox.end(number, sent, &catalogue, 0);
+        let said: serde_json::Value = serde_json::from_str(&rows[1].body).unwrap();
+        assert_eq!((ended.as_str(), &said["outcome"], &said["why"]), (word, &json!(word), &json!("why")));
+        assert_eq!((rows[0].kind, rows[0].body.as_str(), outbox.len()), (kind::OUTBOX, "", 0), "it waits no more");
+    }
+}

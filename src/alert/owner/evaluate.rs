@@ -32,6 +32,8 @@ const MOST_PAUSES: u32 = 12;
 const NOT_YET: Duration = Duration::from_secs(1);
 /// A verdict that comes this much later than it could is late.
 const LATE_MS: i64 = 60_000;
+/// How long a slot may wait for its events before it is said that nothing is judged, milliseconds: channels of its rule are told then, by default.
+const STANDS_STILL_MS: i64 = 600_000;
 /// How long a rule whose data is there may wait for others, and what is said of it then.
 const QUEUED: Duration = Duration::from_secs(60);
 const OTHERS_FIRST: &str = "other rules are asked about first";
@@ -98,6 +100,7 @@ impl Owner {
     /// Looks which rules are due.
     pub(super) async fn look(&mut self) {
         let now_ms = (self.parts.now_ms)();
+        self.note_leap(now_ms);
         self.follow_clock(now_ms);
         let mut oldest_ms = now_ms;
         let mut keys: Vec<(i64, RuleKey)> = Vec::new();
@@ -111,15 +114,22 @@ impl Owner {
         Gauge::AlertsOldestSlot.set((now_ms - oldest_ms) as f64 / 1_000.0);
         // Without anything due nothing is asked of the store.
         self.through = if keys.is_empty() { None } else { self.parts.judging.data_through(now_ms).await };
+        self.stands_still = keys.iter().any(|(ripe, key)| now_ms - ripe >= STANDS_STILL_MS && !self.is_there(key, *ripe));
         keys.iter().for_each(|(ripe, key)| self.note_waiting(key, *ripe, now_ms));
         self.queue = self.turns.order(keys);
         self.tell_kept_back(now_ms);
         self.tell_delays(now_ms);
     }
 
+    /// Whether the events that a slot of a rule needs are in the table, as far as was promised when it was last looked.
+    fn is_there(&self, key: &RuleKey, ripe: i64) -> bool {
+        let is_lag = self.rules.get(key).is_some_and(|owned| owned.known.rule.source() == Source::Lag);
+        self.through.is_some_and(|through| is_lag || through >= ripe)
+    }
+
     /// Takes note that a rule waits, for its data or for others that are asked about before it.
     fn note_waiting(&mut self, key: &RuleKey, ripe: i64, now_ms: i64) {
-        if self.is_delayed(key, ripe, self.through) {
+        if self.is_delayed(key, ripe) {
             return;
         }
         let Some(owned) = self.rules.get_mut(key) else { return };
@@ -149,7 +159,7 @@ impl Owner {
         {
             let is_busy = self.rules.get(&key).is_none_or(|owned| owned.is_busy);
             if !is_busy
-                && !self.is_delayed(&key, ripe, through)
+                && !self.is_delayed(&key, ripe)
                 && let Some(evaluation) = self.begin(&key, through, now_ms)
             {
                 self.turns.begin(key.project);
@@ -162,11 +172,10 @@ impl Owner {
     }
 
     /// Whether events that a rule needs are still on their way.
-    fn is_delayed(&mut self, key: &RuleKey, ripe: i64, through: Option<i64>) -> bool {
-        let now_ms = (self.parts.now_ms)();
+    fn is_delayed(&mut self, key: &RuleKey, ripe: i64) -> bool {
+        let (now_ms, is_there) = ((self.parts.now_ms)(), self.is_there(key, ripe));
         let Some(owned) = self.rules.get_mut(key) else { return true };
-        let is_lag = owned.known.rule.source() == Source::Lag;
-        if through.is_some_and(|through| through >= ripe) || (is_lag && through.is_some()) {
+        if is_there {
             return false;
         }
         (owned.held_up, owned.queued) = (None, None);
@@ -393,13 +402,13 @@ impl Owner {
             }
             rows.push(of(kind::HISTORY, entry.slot).with(format!("change:{number:06}"), body.to_string()));
         }
-        let channels = &known.rule.body.channels;
+        let channels = self.listening(known);
         let began = state.since;
         let notices: Vec<Notice> = notices.into_iter().map(|notice| Notice { began, ..notice }).collect();
         for notice in &notices {
             let said = json!({"event": "told", "kind": notice.kind, "title": notice.title(), "lines": notice.lines.len() + notice.unnamed});
             rows.push(of(kind::HISTORY, cursor).with(format!("told:{}", notice.kind.as_str()), said.to_string()));
-            rows.extend(Outbox::rows(notice, channels, now_ms));
+            rows.extend(Outbox::rows(notice, &channels, now_ms));
         }
         let notices = notices.into_iter().map(|notice| (notice, channels.clone())).collect();
         Work { rows, state: Some((known.key.clone(), state)), notices }

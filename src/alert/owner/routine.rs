@@ -120,8 +120,8 @@ impl Owner {
     /// Tells those who want to hear it that alerts are judged.
     fn heartbeats(&mut self, now_ms: i64) -> Vec<Wanted> {
         let mut begun = Vec::new();
-        if self.healthy.elapsed() > HEALTHY {
-            // Nothing can be judged or written: silence says so.
+        if self.healthy.elapsed() > HEALTHY || self.stands_still {
+            // Nothing can be judged: silence says so.
             self.again.forget_heartbeats();
             return begun;
         }

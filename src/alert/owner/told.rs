@@ -1,6 +1,6 @@
 //! By which rule, and so to which channels, was told what is told of it.
 
-use super::Owned;
+use super::{Owned, Owner};
 use crate::alert::catalogue::KnownRule;
 use crate::alert::judge::RuleState;
 use crate::alert::rule::SavedRule;
@@ -13,8 +13,17 @@ impl Owned {
     }
 }
 
+impl Owner {
+    /// The channels that are told what comes of a rule. Those that it names anew hear first what goes on
+    /// ([`Owner::change_channels`]): it would be told to them twice, or its end alone.
+    pub(super) fn listening(&self, known: &KnownRule) -> Vec<String> {
+        let told = self.rules.get(&known.key).map_or(known.rule.body.channels.as_slice(), Owned::told_channels);
+        known.rule.body.channels.iter().filter(|id| told.contains(id)).cloned().collect()
+    }
+}
+
 /// Keeps by which rule channels were told what they know. One that names other channels counts once these were told so
-/// ([`super::Owner::change_channels`]).
+/// ([`Owner::change_channels`]).
 pub(super) fn keep_told_as(state: &mut RuleState, known: &KnownRule) {
     let named = &known.rule.body.channels;
     let is_told = state.told_episode != 0 || state.health.told_failed_at != 0;

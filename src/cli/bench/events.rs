@@ -28,7 +28,8 @@ const OFFLINE_STEP_MS: u64 = 20_000;
 const TEMPLATES: usize = 256;
 /// One event in this many is sent again.
 const COPY_ONE_IN: u64 = 100;
-const NAMES: [&str; 16] = [
+/// What events are called.
+pub(super) const NAMES: [&str; 16] = [
     "page_view",
     "click",
     "search",
@@ -59,8 +60,21 @@ const VISITOR_MARK: &str = "########-####-4###-8###-############";
 const USER_MARK: &str = "~~~~~~~~";
 const TIME_MARK: &str = "9999999999999";
 
+/// How many events of each of [`NAMES`] happened in the minute in which they were made.
+pub(super) type OfNames = [u32; NAMES.len()];
+
+/// What a batch is made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    /// Events that are no copies of others.
+    pub(super) fresh: u64,
+    pub(super) of_names: OfNames,
+}
+
 /// A finished event with the places of what differs.
 struct Template {
+    /// Which of [`NAMES`]; none of them for an `identify`.
+    name: usize,
     text: Vec<u8>,
     id: usize,
     visitor: usize,
@@ -104,6 +118,9 @@ pub(super) struct Events {
     sender: u64,
     lateness_ms: f64,
     made: u64,
+    /// Of the batch that is being made, and when the minute of it began.
+    of_names: OfNames,
+    minute_ms: u64,
     last: Vec<u8>,
 }
 
@@ -115,12 +132,15 @@ impl Events {
         let (anonymous, known, identify) = (templates(Kind::Anonymous), templates(Kind::Known), templates(Kind::Identify));
         let sessions = (0..SESSIONS).map(|_| session(&mut random)).collect();
         let lateness_ms = lateness.as_millis().max(1) as f64;
-        Self { anonymous, known, identify, sessions, offline: None, random, sender, lateness_ms, made: 0, last: Vec::new() }
+        let (made, of_names, minute_ms) = Default::default();
+        let (offline, last) = Default::default();
+        Self { anonymous, known, identify, sessions, offline, random, sender, lateness_ms, made, of_names, minute_ms, last }
     }
 
-    /// Appends a batch of `size` events as a JSON array; returns how many of them are new (the others are copies).
-    pub(super) fn batch(&mut self, size: usize, now_ms: i64, out: &mut Vec<u8>) -> u64 {
+    /// Appends a batch of `size` events as a JSON array.
+    pub(super) fn batch(&mut self, size: usize, now_ms: i64, out: &mut Vec<u8>) -> Made {
         let mut fresh = 0;
+        (self.of_names, self.minute_ms) = (OfNames::default(), now_ms as u64 / 60_000 * 60_000);
         out.push(b'[');
         for index in 0..size {
             if index > 0 {
@@ -134,7 +154,7 @@ impl Events {
             }
         }
         out.push(b']');
-        fresh
+        Made { fresh, of_names: self.of_names }
     }
 
     fn event(&mut self, now_ms: u64, out: &mut Vec<u8>) {
@@ -182,6 +202,9 @@ impl Events {
         let start = out.len();
         out.extend_from_slice(&template.text);
         self.made += 1;
+        if let Some(number) = self.of_names.get_mut(template.name).filter(|_| at_ms >= self.minute_ms) {
+            *number += 1;
+        }
         let event = out.get_mut(start..).unwrap_or_default();
         put_hex(event, template.id, (self.sender << 40) | self.made, ID_MARK.len());
         let visitor = 2 * session.person + session.device;
@@ -245,7 +268,8 @@ fn template(random: &mut u64, kind: Kind) -> Template {
     let mut pick = |below: u64| next(random) % below;
     let user = if kind == Kind::Anonymous { String::new() } else { format!(r#""userId":"user-{USER_MARK}","#) };
     let skewed = pick(16) * pick(16) / 16;
-    let name = if kind == Kind::Identify { "identify" } else { NAMES.get(skewed as usize).copied().unwrap_or("click") };
+    let at = if kind == Kind::Identify { NAMES.len() } else { skewed as usize };
+    let name = NAMES.get(at).copied().unwrap_or("identify");
     let agent = AGENTS.get(pick(6) as usize).copied().unwrap_or_default();
     let (product, price, page) = (pick(500), pick(20_000) as f64 / 100.0, pick(300));
     let [width, height] = [[1920, 1080], [1440, 900], [390, 844], [412, 915]][pick(4) as usize];
@@ -269,7 +293,7 @@ fn template(random: &mut u64, kind: Kind) -> Template {
     );
     let find = |mark: &str| text.find(mark).unwrap_or(0);
     let (id, visitor, time, user) = (find(ID_MARK), find(VISITOR_MARK), find(TIME_MARK), text.find(USER_MARK));
-    Template { id, visitor, time, user, text: text.into_bytes() }
+    Template { name: at, id, visitor, time, user, text: text.into_bytes() }
 }
 
 #[cfg(test)]
@@ -283,15 +307,21 @@ mod tests {
         const NOW_MS: i64 = 1_790_000_000_000;
         const BATCHES: u64 = 2_000;
         let mut stream = Events::new(3, Duration::from_secs(3 * 86_400));
-        let (mut events, mut fresh) = (HashMap::new(), 0);
+        let (mut events, mut fresh, mut of_names) = (HashMap::new(), 0, OfNames::default());
         for _ in 0..BATCHES {
             let mut out = Vec::new();
-            fresh += stream.batch(100, NOW_MS, &mut out);
+            let made = stream.batch(100, NOW_MS, &mut out);
+            fresh += made.fresh;
+            of_names.iter_mut().zip(made.of_names).for_each(|(all, more)| *all += more);
             let batch: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
             assert_eq!(batch.len(), 100);
             events.extend(batch.into_iter().map(|event| (event["eventId"].as_str().unwrap().to_owned(), event)));
         }
         assert_eq!(events.len() as u64, fresh);
+        for (name, number) in NAMES.iter().zip(of_names) {
+            let is_of_minute = |event: &&serde_json::Value| event["timestamp"].as_i64() >= Some(NOW_MS / 60_000 * 60_000);
+            assert_eq!(events.values().filter(|event| event["type"] == *name).filter(is_of_minute).count(), number as usize, "{name}");
+        }
         let share = |is: fn(&serde_json::Value) -> bool| 100.0 * events.values().filter(|event| is(event)).count() as f64 / fresh as f64;
         let copies = 100.0 - fresh as f64 / BATCHES as f64;
         let late = share(|event| event["timestamp"].as_i64().unwrap() < NOW_MS);

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::events::Events;
+use super::events::{Events, OfNames};
 use crate::clock;
 
 /// What is sent, and how.
@@ -21,6 +21,19 @@ pub(super) struct Load {
     pub(super) connections: u64,
     /// How late the late events are, at most.
     pub(super) lateness: Duration,
+    /// Whether it is kept when which events were accepted.
+    pub(super) keeps_accepted: bool,
+}
+
+/// A batch that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    /// When it was, milliseconds since 1970.
+    pub(super) at_ms: i64,
+    /// When the minute began in which it was made.
+    pub(super) minute_ms: i64,
+    /// Its events that happened in that minute.
+    pub(super) of_names: OfNames,
 }
 
 /// What was sent, and how it was answered.
@@ -30,6 +43,8 @@ pub(super) struct Sent {
     pub(super) acked: u64,
     /// Events that are no copies of others.
     pub(super) distinct: u64,
+    /// The batches that were accepted, where that is kept.
+    pub(super) accepted: Vec<Accepted>,
     /// Microseconds from when a batch was due until it was acknowledged.
     ack: Option<Histogram<u64>>,
 }
@@ -44,6 +59,7 @@ impl Sent {
         self.sent += other.sent;
         self.acked += other.acked;
         self.distinct += other.distinct;
+        self.accepted.extend(other.accepted);
         match (&mut self.ack, other.ack) {
             (Some(own), Some(other)) => own.add(other)?,
             (own, other) => *own = own.take().or(other),
@@ -70,6 +86,7 @@ impl Load {
                 ),
                 events: Events::new(number, self.lateness),
                 batch: self.batch,
+                keeps_accepted: self.keeps_accepted,
                 answer: Vec::new(),
             };
             let offset = pause.unwrap_or_default().mul_f64(number as f64 / self.connections as f64);
@@ -88,6 +105,7 @@ struct Sender {
     head: String,
     events: Events,
     batch: usize,
+    keeps_accepted: bool,
     answer: Vec<u8>,
 }
 
@@ -99,7 +117,9 @@ impl Sender {
         while due < end {
             tokio::time::sleep_until(due.into()).await;
             body.clear();
-            sent.distinct += self.events.batch(self.batch, clock::now_ms(), &mut body);
+            let made_ms = clock::now_ms();
+            let made = self.events.batch(self.batch, made_ms, &mut body);
+            sent.distinct += made.fresh;
             request.clear();
             request.extend_from_slice(format!("{}{}\r\n\r\n", self.head, body.len()).as_bytes());
             request.extend_from_slice(&body);
@@ -108,6 +128,10 @@ impl Sender {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             sent.acked += self.batch as u64;
+            if self.keeps_accepted {
+                let minute_ms = made_ms.div_euclid(60_000) * 60_000;
+                sent.accepted.push(Accepted { at_ms: clock::now_ms(), minute_ms, of_names: made.of_names });
+            }
             if let Some(ack) = &mut sent.ack {
                 ack.saturating_record(due.elapsed().as_micros() as u64);
             }

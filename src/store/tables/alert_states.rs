@@ -57,6 +57,10 @@ pub mod kind {
 
 /// What entries of the history begin with that say how the delivery of a notice stands.
 pub const DELIVERY: &str = "notice:";
+/// How the delivery of a notice stands that nobody need look after: the channel has it, or has no word for it.
+pub const DELIVERED: &str = "delivered";
+/// As [`DELIVERED`] says.
+pub const SKIPPED: &str = "skipped";
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,7 +187,7 @@ pub async fn gone(store: &ClickHouse, project: u64) -> Result<Vec<Stored>, Click
 pub struct Deliveries {
     /// Channels with notices that are to be delivered, and how many.
     pub waiting: Vec<(String, u64)>,
-    /// Of each channel the newest one of the last week that was not delivered, or not yet.
+    /// Of each channel the newest one of the last week that was not delivered, not to all, or not yet.
     pub failed: Vec<Stored>,
 }
 
@@ -196,7 +200,7 @@ pub async fn deliveries(store: &ClickHouse, project: u64) -> Result<Deliveries, 
     // What is filtered before rows replace each other is the same of all that do, or older of those that are replaced.
     let to = select(store).sql(" FINAL PREWHERE kind = ").string(kind::HISTORY).sql(" AND project_id = ").uint(project);
     let to = to.sql(" AND startsWith(entry, ").string(DELIVERY).sql(") AND at > now() - INTERVAL 7 DAY WHERE");
-    let to = to.sql(" JSONExtractString(body, 'outcome') != 'delivered' ORDER BY at DESC, version DESC");
+    let to = to.sql(" JSONExtractString(body, 'outcome') NOT IN ").strings([DELIVERED, SKIPPED]).sql(" ORDER BY at DESC, version DESC");
     let to = to.sql(" LIMIT 1 BY JSONExtractString(body, 'channel') LIMIT 2000");
     let (waiting, failed) = tokio::try_join!(waiting, read(store, &to))?;
     Ok(Deliveries { waiting: waiting.into_iter().map(|(channel, number)| (channel, number.0)).collect(), failed })

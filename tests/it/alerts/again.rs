@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::reports::pass_to_noon;
 use super::{World, ask, many};
 use crate::harness::receiver::Received;
+use crate::harness::{PATIENCE, POLL};
 
 #[tokio::test]
 async fn what_is_told_anew_of_the_same_slot_has_an_id_of_its_own() {
@@ -85,6 +86,54 @@ async fn a_line_that_fires_after_others_were_acknowledged_is_an_incident_of_its_
     let keys: Vec<&Value> = called.iter().map(|event| &event.body["dedup_key"]).collect();
     assert_eq!((keys[0], keys[1]), (keys[3], keys[2]), "{called:#?}");
     assert!(keys[0] != keys[1] && keys[4] == keys[1], "{called:#?}");
+}
+
+/// The lines of which was told at a path that they fire, as often as it was.
+fn firing(world: &World, path: &str) -> Vec<String> {
+    let told = world.receiver.at(path);
+    let lines = told.iter().flat_map(|told| told.body["pulse"]["lines"].as_array().unwrap());
+    let mut firing: Vec<String> =
+        lines.filter(|line| line["firing"] == true).map(|line| line["breakdown"].as_str().unwrap().to_owned()).collect();
+    firing.sort_unstable();
+    firing
+}
+
+#[tokio::test]
+async fn a_channel_that_joins_during_a_silence_hears_of_each_line_once_when_it_is_over() {
+    let mut world = World::start("[channels.other]\nkind = 'webhook'\nurl = '{url}/other'\n", &[]).await;
+    let mut rule = many("order", &["hook"]);
+    rule["question"]["breakdown"] = json!("properties.line");
+    world.put("lines", &rule).await;
+    world.judged("lines").await;
+    pass_minute(&mut world, &["A"]).await;
+    world.receiver.wait("/hook", 1).await;
+    // Until some seconds after the next minute began: with the silence ends no slot.
+    let until = jiff::Timestamp::from_millisecond(world.now_ms() + 80_000).unwrap().to_string();
+    assert_eq!(ask(world.http(), Method::POST, "/v1/alerts/lines/silence", &json!({"until": until})).await.0, StatusCode::OK);
+    rule["channels"] = json!(["hook", "other"]);
+    world.put("lines", &rule).await;
+    world.until_read().await;
+    pass_minute(&mut world, &["A", "B"]).await;
+    world.until("lines", |rule| rule["firing"] == 2).await;
+    world.pass(30);
+    let heard = async {
+        while firing(&world, "/other").len() < 2 || firing(&world, "/hook").len() < 2 {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("not of each line");
+    let both = firing(&world, "/hook");
+    pass_minute(&mut world, &[]).await;
+    let over = async |path: &str| {
+        while !world.receiver.at(path).iter().any(|told| told.kind() == "resolved") {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    for path in ["/hook", "/other"] {
+        tokio::time::timeout(PATIENCE, over(path)).await.expect("it is not told to be over");
+        let told = firing(&world, path);
+        assert!(told.len() == 2 && told[0] != told[1] && told == both, "{path}: {told:?} {:#?}", world.receiver.at(path));
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{World, ask, many, write};
 use crate::harness::receiver::{MailServer, Reaction, Received};
-use crate::harness::{PATIENCE, POLL};
+use crate::harness::{PATIENCE, POLL, eventually};
 
 pub(super) const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -128,8 +128,19 @@ async fn every_channel_is_told_in_its_own_words_and_one_that_is_broken_stops_no_
     assert!(world.receiver.wait("/alive", 2).await.iter().all(|alive| alive.kind() == "heartbeat"));
     for id in ["hook", "slack", "pager", "manager", "mail"] {
         let (status, tried) = ask(world.http(), Method::POST, &format!("/v1/channels/{id}/test"), &Value::Null).await;
-        assert_eq!((status, &tried["outcome"]), (StatusCode::OK, &json!("delivered")), "{tried}");
+        let outcome = if id == "mail" { "partly_delivered" } else { "delivered" };
+        assert_eq!((status, &tried["outcome"]), (StatusCode::OK, &json!(outcome)), "{tried}");
     }
+    // That one of its addresses gets none is seen.
+    let why = "the mail server refuses for good: gone@example.com";
+    let refused = async |world: &World| {
+        let failed = world.http().get("/v1/channels/mail").await.1["failed"].clone();
+        (failed["kind"].clone(), failed["outcome"].clone(), failed["why"].clone())
+    };
+    eventually(async || refused(&world).await, (json!("resolved"), json!("partly_delivered"), json!(why))).await;
+    let history = world.history("signups").await;
+    let mails = history["history"].as_array().unwrap().iter().filter(|entry| entry["channel"] == "mail");
+    assert!(mails.clone().count() == 2 && mails.clone().all(|mail| mail["why"] == why), "{history:#}");
 }
 
 #[tokio::test]

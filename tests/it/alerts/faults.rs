@@ -178,13 +178,21 @@ async fn a_loader_that_stands_still_makes_a_rule_delayed_and_never_a_false_drop(
 
 #[tokio::test]
 async fn events_that_come_late_revise_a_verdict_and_tell_nobody() {
-    let mut world = World::start("", &[]).await;
+    let channels = "[channels.pager]\nkind = 'pagerduty'\nurl = '{url}/pager'\nrouting_key = 'env:HOOK_SECRET'\n\
+        [channels.manager]\nkind = 'alertmanager'\nurl = '{url}/manager'\n";
+    let mut world = World::start(channels, &[]).await;
     world.put("signups", &many("signup", &["hook"])).await;
+    // Who wants to hear of it by channels that have no word for it is told so.
+    let mut asked = many("signup", &["pager", "manager"]);
+    asked["notify_revisions"] = json!(true);
+    world.put("asked", &asked).await;
     world.judged("signups").await;
+    world.judged("asked").await;
     world.send("signup", 2).await;
     let slot = world.now_ms().div_euclid(MINUTE_MS) * MINUTE_MS;
     world.pass(120);
     world.judged("signups").await;
+    world.judged("asked").await;
     let at = jiff::Timestamp::from_millisecond(slot + 1_000).unwrap().to_string();
     let late = json!({"batch": [{"type": "signup", "anonymousId": "late", "timestamp": at}]});
     assert_eq!(world.http().capture(&late).await.0, StatusCode::OK);
@@ -207,6 +215,24 @@ async fn events_that_come_late_revise_a_verdict_and_tell_nobody() {
     assert_eq!((&revision["was"]["verdict"], &revision["is"]["verdict"]), (&json!("right"), &json!("wrong")));
     assert!(world.hooks().is_empty(), "{:#?}", world.hooks());
     assert!(changes(&world.history("signups").await).is_empty());
+    let skipped = async {
+        loop {
+            let history = world.history("asked").await;
+            let of = |entry: &&Value| entry["outcome"] == "skipped" && entry["kind"] == "revision";
+            let skipped: BTreeSet<String> =
+                history["history"].as_array().unwrap().iter().filter(of).map(|entry| entry["channel"].to_string()).collect();
+            if skipped.len() == 2 {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, skipped).await.expect("it is not said that they are not told");
+    assert!(world.receiver.at("/pager").is_empty() && world.receiver.at("/manager").is_empty());
+    for id in ["pager", "manager"] {
+        let channel = world.http().get(&format!("/v1/channels/{id}")).await.1;
+        assert_eq!((&channel["failed"], &channel["waiting"]), (&Value::Null, &json!(0)), "nobody need look after it: {channel}");
+    }
 }
 
 #[tokio::test]
@@ -379,4 +405,36 @@ async fn a_rule_is_judged_on_where_the_clock_was_ahead_for_a_while() {
     let history = world.history("loud").await;
     let set_back: Vec<&Value> = history["history"].as_array().unwrap().iter().filter(|entry| entry["event"] == "clock").collect();
     assert!(set_back.len() == 1 && set_back[0]["judged_through"].as_str() >= ahead.as_str(), "{history:#}");
+}
+
+#[tokio::test]
+async fn an_outage_after_a_clock_that_was_ahead_leaves_out_no_slot() {
+    let mut world = World::start("", &[]).await;
+    world.put("loud", &many("loud", &["hook"])).await;
+    world.judged("loud").await;
+    world.leap(7_200).await;
+    let ahead = world.judged("loud").await["judged_through"].clone();
+    world.pass(-7_200);
+    world.until("loud", |rule| rule["judged_through"].as_str() < ahead.as_str()).await;
+    world.begin_minute();
+    let minute = world.now_ms().div_euclid(MINUTE_MS) * MINUTE_MS;
+    world.send("loud", 3).await;
+    // Away until after what the clock said when it was ahead.
+    world.pulse.kill().await;
+    world.pass(3 * 3_600);
+    let back_ms = world.now_ms();
+    world.pulse.restart().await;
+    world.judged("loud").await;
+    let history = world.history("loud").await;
+    assert_eq!(changes(&history), ["fired", "resolved"], "{history:#}");
+    let ms = |time: &Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let slots: Vec<&Value> = history["slots"].as_array().unwrap().iter().rev().filter(|slot| ms(&slot["slot"]) >= minute).collect();
+    let starts: Vec<i64> = slots.iter().map(|slot| ms(&slot["slot"])).collect();
+    let expected: Vec<i64> = (0..starts.len() as i64).map(|number| minute + number * MINUTE_MS).collect();
+    assert!(starts == expected && starts.len() >= 180, "{starts:?}");
+    assert!(slots.iter().all(|slot| ms(&slot["at"]) >= back_ms), "some stay as the clock that was ahead had them judged: {history:#}");
+    assert_eq!(slots[0]["seen"][""]["value"], 3.0);
+    // Once for all of them, but where it is judged before all that is due is known to be there.
+    let told = world.told("loud").await;
+    assert!(told == ["summary"] || told == ["firing", "resolved"], "{told:?}");
 }

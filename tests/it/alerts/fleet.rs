@@ -28,7 +28,8 @@ pub(super) async fn until_owned_by(pulse: &Pulse) {
 async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_nothing_any_more() {
     let (kafka, cluster, redis) = (Kafka::start(1).await, Cluster::start(1).await, RedisServer::start(&[]).await);
     let (clock, receiver, files) = (Clock::new(), Receiver::start().await, tempfile::tempdir().unwrap());
-    write(files.path(), &format!("[channels.hook]\nkind = 'webhook'\nurl = '{}'\n", receiver.url("/hook")));
+    let channel = |id: &str| format!("[channels.{id}]\nkind = 'webhook'\nurl = '{}'\n", receiver.url(&format!("/{id}")));
+    write(files.path(), &format!("{}{}heartbeat = '1s'\n", channel("hook"), channel("beat")));
     let mut environment = kafka.environment("alerts");
     environment.extend(cluster.environment_of_one());
     environment.extend(clock.environment());
@@ -65,6 +66,8 @@ async fn an_owner_that_is_frozen_past_its_lease_and_thawed_writes_and_tells_noth
     signal(first.pid(), rustix::process::Signal::STOP);
     let minute = pass(60);
     until_owned_by(&second).await;
+    // Who listens for the heartbeat need not know which of them it is.
+    receiver.wait("/beat", receiver.at("/beat").len() + 2).await;
     signal(first.pid(), rustix::process::Signal::CONT);
     judged(&second, minute).await;
     // Each time the clock goes ahead a lease of before is over: what was on its way then may be told again, under its id.

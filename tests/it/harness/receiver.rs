@@ -57,9 +57,16 @@ impl Received {
 /// A receiver. Answers 200 where it is told nothing else.
 pub(crate) struct Receiver {
     address: SocketAddr,
+    heard: Heard,
+    connections: Arc<AtomicUsize>,
+}
+
+/// What came, what is to be answered, and how much was of what has no end.
+#[derive(Clone, Default)]
+struct Heard {
     received: Arc<Mutex<Vec<Received>>>,
     reactions: Arc<Mutex<VecDeque<Reaction>>>,
-    connections: Arc<AtomicUsize>,
+    endless_bytes: Arc<AtomicUsize>,
 }
 
 impl Receiver {
@@ -74,21 +81,21 @@ impl Receiver {
     /// At an address of this machine; what comes is encrypted if there is an acceptor.
     pub(crate) async fn start_at(address: SocketAddr, acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap_or_else(|problem| panic!("{address}: {problem}"));
-        let (received, reactions, connections) = Default::default();
-        let receiver = Self { address: listener.local_addr().unwrap(), received, reactions, connections };
-        let (received, reactions) = (Arc::clone(&receiver.received), Arc::clone(&receiver.reactions));
+        let (heard, connections) = Default::default();
+        let receiver = Self { address: listener.local_addr().unwrap(), heard, connections };
+        let heard = receiver.heard.clone();
         let connections = Arc::clone(&receiver.connections);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::Relaxed);
-                let (received, reactions, acceptor) = (Arc::clone(&received), Arc::clone(&reactions), acceptor.clone());
+                let (heard, acceptor) = (heard.clone(), acceptor.clone());
                 tokio::spawn(async move {
                     match acceptor {
-                        None => serve(stream, received, reactions).await,
+                        None => serve(stream, heard).await,
                         // A client may refuse the certificate.
                         Some(acceptor) => {
                             if let Ok(stream) = acceptor.accept(stream).await {
-                                serve(stream, received, reactions).await;
+                                serve(stream, heard).await;
                             }
                         }
                     }
@@ -103,18 +110,23 @@ impl Receiver {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// How much left it of answers without an end.
+    pub(crate) fn endless_bytes(&self) -> usize {
+        self.heard.endless_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The next requests are answered like this.
     pub(crate) fn react(&self, reactions: impl IntoIterator<Item = Reaction>) {
-        self.reactions.lock().unwrap().extend(reactions);
+        self.heard.reactions.lock().unwrap().extend(reactions);
     }
 
     /// What came at a path.
     pub(crate) fn at(&self, path: &str) -> Vec<Received> {
-        self.received.lock().unwrap().iter().filter(|received| received.path == path).cloned().collect()
+        self.heard.received.lock().unwrap().iter().filter(|received| received.path == path).cloned().collect()
     }
 
     /// Waits until so many came at a path.
@@ -147,16 +159,12 @@ impl Receiver {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    received: Arc<Mutex<Vec<Received>>>,
-    reactions: Arc<Mutex<VecDeque<Reaction>>>,
-) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, heard: Heard) {
     let mut stream = BufReader::new(stream);
     loop {
         let Some(request) = read_request(&mut stream).await else { return };
-        received.lock().unwrap().push(request);
-        let reaction = reactions.lock().unwrap().pop_front().unwrap_or(Reaction::Status(200, ""));
+        heard.received.lock().unwrap().push(request);
+        let reaction = heard.reactions.lock().unwrap().pop_front().unwrap_or(Reaction::Status(200, ""));
         match reaction {
             Reaction::Status(status, headers) => {
                 let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{headers}\r\nok");
@@ -183,7 +191,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             Reaction::Reset => return,
             Reaction::Endless => {
                 let _ = stream.write_all(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n").await;
-                while stream.write_all(format!("1000\r\n{}\r\n", "x".repeat(0x1000)).as_bytes()).await.is_ok() {}
+                while stream.write_all(format!("1000\r\n{}\r\n", "x".repeat(0x1000)).as_bytes()).await.is_ok() {
+                    heard.endless_bytes.fetch_add(0x1000, Ordering::Relaxed);
+                }
                 return;
             }
         }

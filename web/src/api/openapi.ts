@@ -213,7 +213,7 @@ export interface components {
             next: components["schemas"]["Text"];
             through: string;
         };
-        /** @description The newest notice of the project of the last week that was not delivered, or not yet */
+        /** @description The newest notice of the project of the last week that was not delivered, not to all of its addresses, or not yet */
         FailedNotice: {
             at: string;
             attempts: number;

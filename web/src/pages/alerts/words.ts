@@ -73,7 +73,7 @@ export function happened_words(one: Happened, unit: Unit): string {
   if (one.event === "missed") return `${plural(one.slots ?? 0, "slot")} from here on ${one.slots === 1 ? "was" : "were"} too many to be judged`;
   if (one.event === "clock") return `goes on from here: it was judged${one.judged_through ? ` up to ${one.judged_through}` : ""} by a clock that said something else`;
   if (one.event === "told") return `told: ${one.title ?? one.kind}`;
-  if (one.event === "notice") return `${one.kind} to ${one.channel}: ${one.outcome}${one.why ? `, ${one.why}` : ""}`;
+  if (one.event === "notice") return `${one.kind?.replaceAll("_", " ")} to ${one.channel}: ${one.outcome?.replaceAll("_", " ")}${one.why ? `, ${one.why}` : ""}`;
   return one.event;
 }
 
