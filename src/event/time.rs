@@ -11,7 +11,7 @@ use crate::outcome::Defect;
 
 const DAY_MS: i64 = 86_400_000;
 /// A client clock may be this far ahead before its times are not believed at all.
-const MAX_FUTURE_MS: i64 = 30 * DAY_MS;
+pub(crate) const MAX_FUTURE_MS: i64 = 30 * DAY_MS;
 /// And this far before the time of receipt stands in.
 pub(crate) const CLAMP_FUTURE_MS: i64 = DAY_MS;
 

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::event::field::flag;
 use crate::event::ids::{ProjectId, VisitorKey};
 use crate::event::packed::EventHeader;
+use crate::event::time::MAX_FUTURE_MS;
 
 /// What makes an event the same. The project is compared, although it is in the visitor's hash too: a client of one project can
 /// make up a visitor whose hash is that of another project's.
@@ -143,8 +144,6 @@ pub(crate) fn own_time_ms(header: &EventHeader) -> i64 {
 
 /// How far back an event without a time of its own is looked for: nothing says how old it is. A copy that comes later is stored again.
 const TIMELESS_MS: i64 = 30 * DAY_MS;
-/// Events further ahead of their receipt are refused.
-const MOST_AHEAD_MS: i64 = 30 * DAY_MS;
 const DAY_MS: i64 = 86_400_000;
 
 /// From when on an earlier copy of a candidate is to be looked for: it was received then or later, or up to a day before by a clock that
@@ -152,7 +151,7 @@ const DAY_MS: i64 = 86_400_000;
 pub(crate) fn earliest_receipt_ms(header: &EventHeader) -> i64 {
     match own_time_ms(header) {
         i64::MIN if header.flags & flag::SERVER_TIME != 0 => header.received_ms.saturating_sub(TIMELESS_MS),
-        i64::MIN => header.original_ms.min(header.received_ms.saturating_add(MOST_AHEAD_MS)).saturating_sub(MOST_AHEAD_MS),
+        i64::MIN => header.original_ms.min(header.received_ms.saturating_add(MAX_FUTURE_MS)).saturating_sub(MAX_FUTURE_MS),
         own_ms => own_ms,
     }
 }
