@@ -11,8 +11,11 @@
 
 mod bar;
 mod fold;
+mod kinds;
 mod lines;
 mod outcomes;
+mod packed;
+mod part;
 mod rows;
 mod steps;
 mod view;
@@ -23,6 +26,7 @@ use self::bar::{FunnelBar, KEYS as BAR_KEYS};
 use self::fold::{MOST_STEPS, Order};
 use self::lines::Lines;
 use self::outcomes::{Attribution, Counting, Outcomes, Unfolded};
+use self::packed::Clock;
 use self::rows::{Columns, Full, PARTS, Parts, Rows};
 use self::steps::{Exclusion, Step};
 use self::view::{Picture, Shown, View};
@@ -255,12 +259,17 @@ impl Funnel {
         std::iter::once(&self.whole).chain(self.compare.as_ref().map(|compare| &compare.whole))
     }
 
-    /// What is read of events.
+    /// What is read of events, but for their places in the log.
     fn columns(&self) -> Columns {
         let (held, group, person) = (self.hold.is_some(), self.breakdown.by.is_some(), self.count == Count::Sessions);
+        Columns { held, group, person, place: false }
+    }
+
+    /// Whether the order of events of one millisecond can tell in an answer.
+    fn places_matter(&self) -> bool {
+        let group = self.breakdown.by.is_some();
         // Where no event fits two steps, all orders within a millisecond make chains of the same times.
-        let place = group || self.order == Order::Strict || self.count == Count::Totals || !steps::are_disjoint(&self.steps);
-        Columns { held, group, person, place }
+        group || self.order == Order::Strict || self.count == Count::Totals || !steps::are_disjoint(&self.steps)
     }
 
     /// The events of a scope that are looked at.
@@ -280,8 +289,8 @@ impl Funnel {
         self.events(scope).and(bits.grouped().then(" != 0"))
     }
 
-    /// Reads the events whose keys are of these parts: key, time, bits, and what [`Columns`] names.
-    fn statement(&self, scope: Scope, parts: &Parts) -> Expr {
+    /// Reads events: key, time, bits, and what [`Columns`] names.
+    fn statement(&self, scope: Scope, reading: &Reading, parts: &Parts) -> Expr {
         let steps = steps::bits(self.steps.iter().map(|step| &step.events), scope, 0);
         let steps = match &self.hold {
             Some(hold) => {
@@ -301,18 +310,38 @@ impl Funnel {
             columns = columns.column(lines::plain(hash(hold.key()), "UInt64"));
         }
         if let Some(by) = &self.breakdown.by {
-            columns = columns.column(lines::number(by));
+            columns = columns.column(self.attributed(lines::number(by)));
         }
-        let of_columns = self.columns();
-        if of_columns.person {
+        if reading.columns.person {
             columns = columns.column(lines::plain(PERSON.into(), "UInt64"));
         }
-        if of_columns.place {
+        if reading.columns.place {
             columns = columns.column("log_epoch").column("log_partition").column("log_offset * 65536 + log_index");
         }
         let events = self.events(scope);
-        let events = if self.order == Order::Strict { events } else { events.and("bits != 0") };
-        columns.from(if parts.len() == PARTS { events } else { events.and(rows::is_of(parts)) })
+        let events = if self.order == Order::Strict || self.are_types_alone() { events } else { events.and("bits != 0") };
+        let events = if parts.len() == PARTS { events } else { events.and(rows::is_of(parts)) };
+        columns.from(match &reading.keys {
+            Some(keys) => events.and(Expr::from("key IN ").then(Expr::uints(keys.iter().copied()))),
+            None => events,
+        })
+    }
+
+    /// The number of a value of the breakdown, where an event can be the one that says in which line its chain counts.
+    fn attributed(&self, number: Expr) -> Expr {
+        let step = match self.attribution {
+            Attribution::First => 0,
+            Attribution::Step(step) => step,
+            Attribution::Last => return number,
+        };
+        let is_of_step = Expr::from("bitTest(bits, ").then(Expr::uint(step as u64)).then(")");
+        Expr::call("if", [is_of_step, number, "toUInt64(0)".into()])
+    }
+
+    /// Whether the types of events alone say that they fit a step or an exclusion.
+    fn are_types_alone(&self) -> bool {
+        let exclusions = self.exclusions.iter().map(|exclusion| &exclusion.events);
+        self.hold.is_none() && self.steps.iter().map(|step| &step.events).chain(exclusions).all(steps::Events::is_types_alone)
     }
 
     /// Until when events are looked at: nothing after now exists.
@@ -333,39 +362,23 @@ impl Funnel {
             exclusions: self.exclusions.iter().map(|exclusion| exclusion.between).collect(),
             entries: whole.range.from_ms..until_ms,
         };
-        Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals }
+        Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals, places_matter: self.places_matter() }
     }
 
-    /// How far all came who entered in the range of `whole`: in as many passes as memory needs, each of the people of some parts.
+    /// How far all came who entered in the range of `whole`. Of those alone whose outcome depends on them events are read once more, with
+    /// their places in the log: most questions need none of them, and they are a third of what is read.
     async fn outcomes(&self, runner: &mut StatementRunner<'_>, whole: &Whole) -> Result<Outcomes, QueryError> {
-        let now_ms = runner.now_ms();
         let mut outcomes = Outcomes::new(runner.memory());
-        let Some(seen) = self.seen(whole, now_ms) else { return Ok(outcomes) };
-        let (scope, counting) = (runner.scope(&seen), Arc::new(self.counting(whole, now_ms)));
-        let (mut from, mut most) = (0, PARTS);
-        for _ in 0..MOST_PASSES {
-            // As many of each pass, for what is let go of was moved for nothing.
-            let passes = (PARTS - from).div_ceil(most);
-            let parts = from..from + (PARTS - from).div_ceil(passes);
-            let mut rows = Rows::new(self.columns(), parts.clone(), runner.memory());
-            runner.blocks(self.statement(scope, &parts).into(), |block| rows.take(block)).await?;
-            let until = rows.until().map_err(too_many)?;
-            most = until - from;
-            match runner.within_deadline(Outcomes::of(rows.taken(), Arc::clone(&counting))).await? {
-                Ok(of_parts) => {
-                    outcomes.unite(of_parts).map_err(|why| too_many(Full::Memory(why)))?;
-                    from = until;
-                }
-                // What came of them did not fit beside them.
-                Err(Unfolded::Full(_)) if most > 1 => most = most.div_ceil(4),
-                Err(Unfolded::Full(why)) => return Err(too_many(Full::Memory(why))),
-                Err(Unfolded::Failed(problem)) => return Err(problem),
-            }
-            if from == PARTS {
-                return Ok(outcomes);
-            }
+        let Some(seen) = self.seen(whole, runner.now_ms()) else { return Ok(outcomes) };
+        let counting = Arc::new(self.counting(whole, runner.now_ms()));
+        let mut question = Passes { funnel: self, seen, counting, outcomes: &mut outcomes };
+        question.run(runner, Reading { columns: self.columns(), keys: None }).await?;
+        let tied = question.outcomes.take_tied();
+        if !tied.is_empty() {
+            let columns = Columns { place: true, ..self.columns() };
+            question.run(runner, Reading { columns, keys: Some(tied) }).await?;
         }
-        Err(too_many(Full::Memory(OutOfMemory::Question)))
+        Ok(outcomes)
     }
 
     /// The lines of the funnel; those of what it is compared with are the same.
@@ -385,6 +398,52 @@ impl Funnel {
     }
 }
 
+/// What is read of events, and whose: those of all, or those of these keys.
+struct Reading {
+    columns: Columns,
+    keys: Option<Vec<u64>>,
+}
+
+/// Reads events and folds them, in as many passes as memory needs, each of the people of some parts.
+struct Passes<'f> {
+    funnel: &'f Funnel,
+    seen: Range,
+    counting: Arc<Counting>,
+    /// What has come of them.
+    outcomes: &'f mut Outcomes,
+}
+
+impl Passes<'_> {
+    async fn run(&mut self, runner: &mut StatementRunner<'_>, mut reading: Reading) -> Result<(), QueryError> {
+        let (scope, clock) = (runner.scope(&self.seen), Clock::of(self.seen.from_ms, self.seen.until_ms));
+        let (mut from, mut most) = (0, PARTS);
+        for _ in 0..MOST_PASSES {
+            // As many of each pass, for what is let go of was moved for nothing.
+            let passes = (PARTS - from).div_ceil(most);
+            let parts = from..from + (PARTS - from).div_ceil(passes);
+            let mut rows = Rows::new(reading.columns, clock, parts.clone(), runner.memory());
+            runner.blocks(self.funnel.statement(scope, &reading, &parts).into(), |block| rows.take(block)).await?;
+            let until = rows.until().map_err(too_many)?;
+            most = until - from;
+            match runner.within_deadline(Outcomes::of(rows.taken(), Arc::clone(&self.counting))).await? {
+                Ok(of_parts) if self.outcomes.can_name_ties_of(&of_parts) => {
+                    self.outcomes.unite(of_parts).map_err(|why| too_many(Full::Memory(why)))?;
+                    from = until;
+                }
+                Ok(_) | Err(Unfolded::Tied) => reading.columns.place = true,
+                // What came of them did not fit beside them.
+                Err(Unfolded::Full(_)) if most > 1 => most = most.div_ceil(4),
+                Err(Unfolded::Full(why)) => return Err(too_many(Full::Memory(why))),
+                Err(Unfolded::Failed(problem)) => return Err(problem),
+            }
+            if from == PARTS {
+                return Ok(());
+            }
+        }
+        Err(too_many(Full::Memory(OutOfMemory::Question)))
+    }
+}
+
 /// Why a funnel is refused whose events are more than memory may hold, however few are looked at at once.
 fn too_many(full: Full) -> QueryError {
     match full {
@@ -393,7 +452,9 @@ fn too_many(full: Full) -> QueryError {
             "the funnel has more events, people or attempts than memory may hold: ask for a shorter range or window, or for steps with fewer \
              events",
         ),
-        Full::Masks => QueryError::too_expensive("the events fit the steps in too many different ways: ask for fewer steps"),
+        Full::Kinds => QueryError::too_expensive(
+            "the events fit the steps, and differ in the breakdown, in too many ways: ask for a shorter range, fewer steps, or another breakdown",
+        ),
     }
 }
 
