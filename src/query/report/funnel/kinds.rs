@@ -19,22 +19,32 @@ pub(super) struct Kind {
 pub(super) struct Kinds {
     kinds: Vec<Kind>,
     numbers: HashMap<Kind, u64, foldhash::fast::RandomState>,
-    /// That of the event before, which most have again.
-    last: (Kind, u64),
+}
+
+/// The kind of the event before, which most have again, and its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) kind: Kind,
+    pub(super) number: u64,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        // No event is of it: there are not so many steps and exclusions.
+        Self { kind: Kind { bits: u32::MAX, ..Kind::default() }, number: 0 }
+    }
 }
 
 impl Kinds {
     /// The number of a kind, which is its own from now on.
+    // Few events come here, and what most do has to be short: apart from this a third less.
+    #[inline(never)]
     pub(super) fn number(&mut self, kind: Kind) -> u64 {
-        if self.last.0 == kind && !self.kinds.is_empty() {
-            return self.last.1;
-        }
         let next = self.kinds.len() as u64;
         let number = *self.numbers.entry(kind).or_insert(next);
         if number == next {
             self.kinds.push(kind);
         }
-        self.last = (kind, number);
         number
     }
 

@@ -227,9 +227,12 @@ impl Outcomes {
             }
             events.clear();
             events.extend(of_key.clone().map(|number| event(part, clock, number)));
-            let journeys = counting.journeys(&events, budget);
-            let journeys = journeys.map_err(|TooMuchWork| budget.full().map_or_else(|| too_much_work().into(), Unfolded::Full))?;
-            self.add(Histories { part, clock, of_key }, &journeys, counting);
+            let of = Histories { part, clock, of_key };
+            let added = match counting.each_attempt {
+                true => counting.funnel.attempts(&events, budget).map(|attempts| attempts.iter().for_each(|one| self.add(&of, one, counting))),
+                false => counting.funnel.journey(&events, budget).map(|journey| journey.iter().for_each(|one| self.add(&of, one, counting))),
+            };
+            added.map_err(|TooMuchWork| budget.full().map_or_else(|| too_much_work().into(), Unfolded::Full))?;
         }
         Ok(())
     }
@@ -266,27 +269,25 @@ impl Outcomes {
         self.held.set(bytes + self.tied.capacity() * size_of::<u64>())
     }
 
-    /// Adds the outcomes of one key.
-    fn add(&mut self, of: Histories<'_>, journeys: &[Journey], counting: &Counting) {
+    /// Adds what came of the events of one key, or of some of them.
+    fn add(&mut self, of: &Histories<'_>, journey: &Journey, counting: &Counting) {
         let Histories { part, clock, of_key } = of;
-        for journey in journeys {
-            let (Some(begin), Some(end)) = (journey.shown.first(), journey.shown.last()) else { continue };
-            let attributed = match counting.attribution {
-                Attribution::First => Some(begin),
-                Attribution::Last => Some(end),
-                Attribution::Step(step) => journey.shown.iter().find(|link| link.step == step),
-            };
-            let group = attributed.map_or(0, |link| part.kind(clock, of_key.start + link.event).group);
-            let person = part.person(of_key.start + begin.event);
-            let (from, length) = (self.passed.len() as u32, journey.shown.len() as u32);
-            let passed = |link: &Link| Passed { step: link.step, at_ms: part.at_ms(clock, of_key.start + link.event) };
-            self.passed.extend(journey.shown.iter().map(passed));
-            self.outcomes.push(Outcome { person, group, reached: journey.reached, first: from, length });
-        }
+        let (Some(begin), Some(end)) = (journey.shown.first(), journey.shown.last()) else { return };
+        let attributed = match counting.attribution {
+            Attribution::First => Some(begin),
+            Attribution::Last => Some(end),
+            Attribution::Step(step) => journey.shown.iter().find(|link| link.step == step),
+        };
+        let group = attributed.map_or(0, |link| part.kind(*clock, of_key.start + link.event).group);
+        let person = part.person(of_key.start + begin.event);
+        let (first, length) = (self.passed.len() as u32, journey.shown.len() as u32);
+        let passed = |link: &Link| Passed { step: link.step, at_ms: part.at_ms(*clock, of_key.start + link.event) };
+        self.passed.extend(journey.shown.iter().map(passed));
+        self.outcomes.push(Outcome { person, group, reached: journey.reached, first, length });
     }
 }
 
-/// The events of one key among those of their part.
+/// Where the events of one key are among those of their part.
 struct Histories<'p> {
     part: &'p Part,
     clock: Clock,
@@ -300,13 +301,4 @@ fn event(part: &Part, clock: Clock, number: usize) -> Event {
     let steps = kind.bits & ((1 << MOST_STEPS) - 1);
     let excluded = (kind.bits >> MOST_STEPS) & ((1 << MOST_EXCLUSIONS) - 1);
     Event { at_ms: part.at_ms(clock, number), steps, excluded, held: kind.held }
-}
-
-impl Counting {
-    fn journeys(&self, events: &[Event], budget: &mut Budget) -> Result<Vec<Journey>, TooMuchWork> {
-        match self.each_attempt {
-            true => self.funnel.attempts(events, budget),
-            false => Ok(self.funnel.journey(events, budget)?.into_iter().collect()),
-        }
-    }
 }

@@ -2,6 +2,9 @@
 
 use crate::wire::{put_varint, take_array, take_varint};
 
+/// Spreads keys that follow each other: its product with a key, by its highest bits.
+pub(super) const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// When an event was and of which kind, as one number: in the order of time, and of equal times of one kind the same.
 ///
 /// The time counts from the first moment that a question looks at; what it leaves of the 64 bits is for the number of the kind.
@@ -12,7 +15,7 @@ pub(super) struct Clock {
 }
 
 /// An event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {
     /// Of its person, or of its session.
     pub(super) key: u64,
@@ -54,9 +57,14 @@ impl Clock {
 }
 
 impl Row {
+    /// The key, spread: no two keys are the same then either.
+    pub(super) fn spread(&self) -> u64 {
+        self.key.wrapping_mul(SPREAD)
+    }
+
     /// Key and moment as one number: for a sort, that is no branch.
     pub(super) fn order(&self) -> u128 {
-        (u128::from(self.key) << 64) | u128::from(self.moment)
+        (u128::from(self.spread()) << 64) | u128::from(self.moment)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
 
 use super::kinds::Kind;
-use super::packed::Clock;
+use super::packed::{Clock, SPREAD};
 use super::part::{Part, Place};
 use crate::clickhouse::Block;
 use crate::query::ask::Expr;
@@ -18,8 +18,6 @@ use crate::query::reader::{Held, OutOfMemory};
 pub(super) const PARTS: usize = 256;
 /// Some of them that follow each other.
 pub(super) type Parts = Range<usize>;
-/// Spreads keys that follow each other over the parts: its product with a key, by its highest bits.
-const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The part of the key of a statement, as [`Rows::take`] computes it.
 const PART: &str = "bitShiftRight(key * 11400714819323198485, 56)";
 const _: () = assert!(SPREAD == 11_400_714_819_323_198_485 && PARTS == 1 << (u64::BITS - 56), "`PART` says both");
