@@ -228,10 +228,7 @@ impl Outcomes {
             events.clear();
             events.extend(of_key.clone().map(|number| event(part, clock, number)));
             let of = Histories { part, clock, of_key };
-            let added = match counting.each_attempt {
-                true => counting.funnel.attempts(&events, budget).map(|attempts| attempts.iter().for_each(|one| self.add(&of, one, counting))),
-                false => counting.funnel.journey(&events, budget).map(|journey| journey.iter().for_each(|one| self.add(&of, one, counting))),
-            };
+            let added = counting.each(&events, budget, |journey| self.add(&of, journey, counting));
             added.map_err(|TooMuchWork| budget.full().map_or_else(|| too_much_work().into(), Unfolded::Full))?;
         }
         Ok(())
@@ -301,4 +298,15 @@ fn event(part: &Part, clock: Clock, number: usize) -> Event {
     let steps = kind.bits & ((1 << MOST_STEPS) - 1);
     let excluded = (kind.bits >> MOST_STEPS) & ((1 << MOST_EXCLUSIONS) - 1);
     Event { at_ms: part.at_ms(clock, number), steps, excluded, held: kind.held }
+}
+
+impl Counting {
+    /// Hands on what these events of one key count as.
+    fn each(&self, events: &[Event], budget: &mut Budget, add: impl FnMut(&Journey)) -> Result<(), TooMuchWork> {
+        match self.each_attempt {
+            true => self.funnel.attempts(events, budget)?.iter().for_each(add),
+            false => self.funnel.journey(events, budget)?.iter().for_each(add),
+        }
+        Ok(())
+    }
 }

@@ -7,6 +7,8 @@ use super::packed::{Clock, Packed, Row};
 
 /// Into how many buckets the events of a part are put before each is sorted by itself: of millions of events a bucket has some hundred then.
 const BUCKETS: usize = 2_048;
+/// Larger parts are of few who have very many events: they are sorted where they are, for there may be no room beside them.
+const LARGE: usize = 1 << 20;
 /// Parts are told apart by so many bits of a spread key, its highest ones; buckets by those that follow.
 const BITS_OF_PART: u32 = 8;
 
@@ -52,7 +54,7 @@ fn push<T>(values: &mut Vec<T>, value: T) {
 
 /// Rows in order: by the first bits of their keys at once, and then those of each bucket, which are few.
 fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
-    if rows.len() < 2 * BUCKETS {
+    if rows.len() < 2 * BUCKETS || rows.len() > LARGE {
         rows.sort_unstable_by_key(Row::order);
         return rows;
     }
@@ -114,7 +116,8 @@ impl Part {
 
     /// What it takes, bytes.
     pub(super) fn bytes(&self) -> usize {
-        let columns = (self.persons.capacity() + self.offsets.capacity()) * size_of::<u64>() + self.partitions.capacity() * size_of::<u32>();
+        let columns =
+            (self.persons.capacity() + self.offsets.capacity()) * size_of::<u64>() + self.partitions.capacity() * size_of::<u32>();
         self.rows.capacity() * size_of::<Row>() + self.packed.bytes() + self.kinds.bytes() + columns
     }
 
@@ -130,13 +133,11 @@ impl Part {
 
     /// What putting the events in order takes beside them, bytes.
     pub(super) fn order_bytes(&self) -> usize {
-        let packed = self.packed.rows();
-        match (self.has_columns(), packed) {
-            (true, _) => self.rows.len() * size_of::<Numbered>(),
-            (false, 0) => self.rows.len() * size_of::<Row>(),
-            // Themselves, and what merges the runs.
-            (false, packed) => (2 * packed + self.rows.len()) * size_of::<Row>(),
+        if self.has_columns() {
+            return self.rows.len() * size_of::<Numbered>();
         }
+        let all = self.packed.rows() + self.rows.len();
+        (self.packed.rows() + if all > LARGE { 0 } else { all }) * size_of::<Row>()
     }
 
     fn has_columns(&self) -> bool {
@@ -174,8 +175,11 @@ impl Part {
             let packed = std::mem::take(&mut self.packed);
             self.rows.reserve_exact(packed.rows());
             packed.unpack(clock, &mut self.rows);
-            // Finds runs that are in order, and merges them.
-            self.rows.sort_by_key(Row::order);
+            match self.rows.len() > LARGE {
+                true => self.rows.sort_unstable_by_key(Row::order),
+                // Finds runs that are in order, and merges them.
+                false => self.rows.sort_by_key(Row::order),
+            }
         }
         let mut end = 0;
         let range = |rows: &[Row]| {
