@@ -3,16 +3,21 @@
 //! A statement finds the events that fit steps or exclusions and says of each whose it is, when it was and what it fits; what chains they
 //! make is decided here ([`fold`]), by existence and to the letter, whatever order they arrived in. Events may follow the range by as much
 //! as the window; nothing after now exists.
-//! Cost: one scan of the events of the range and the window behind it, 16 bytes for each that fits (8 more each for `hold`, a breakdown and
-//! `sessions`, 12 for their place in the log), and their order. Where that is more than memory may hold (`query.max_memory`) those of some
-//! people are folded first and the rest is read again, up to [`MOST_PASSES`] times; beyond that the question is refused. A breakdown takes
-//! another scan for the values.
+//! Cost: one scan of the events of the range and the window behind it, and the order of those that fit: 16 bytes for each (8 more for
+//! `sessions`), a third of it once memory is short ([`packed`]), and what their different values of `hold` and of a breakdown take. Where
+//! that is more than memory may hold (`query.max_memory`) those of some people are folded first and the rest is read again, in up to 64
+//! passes; beyond that the question is refused. A breakdown takes another scan for the values; it, `strict`, `totals` and steps that share
+//! events take a third one of those who have different events in one millisecond, if there are any: their order in the log tells.
 //! May go wrong: the events of one person alone are too many, or their chains take too much work; then the question is refused, too.
 
 mod bar;
 mod fold;
+mod kinds;
 mod lines;
 mod outcomes;
+mod packed;
+mod part;
+mod reading;
 mod rows;
 mod steps;
 mod view;
@@ -20,27 +25,24 @@ mod view;
 use std::sync::Arc;
 
 use self::bar::{FunnelBar, KEYS as BAR_KEYS};
-use self::fold::{MOST_STEPS, Order};
+use self::fold::Order;
 use self::lines::Lines;
-use self::outcomes::{Attribution, Counting, Outcomes, Unfolded};
-use self::rows::{Columns, Full, PARTS, Parts, Rows};
+use self::outcomes::{Attribution, Counting, Outcomes};
+use self::reading::{Passes, Reading};
+use self::rows::Columns;
 use self::steps::{Exclusion, Step};
 use self::view::{Picture, Shown, View};
 use super::{Ask, Bar, People, Report};
-use crate::query::ask::breakdown::{Breakdown, hash};
+use crate::query::ask::breakdown::Breakdown;
 use crate::query::ask::compare::Compared;
 use crate::query::ask::dimensions::Dimensions;
 use crate::query::ask::fields::shortened;
 use crate::query::ask::filter::{self, Filter};
 use crate::query::ask::interval::{Buckets, Interval};
-use crate::query::ask::selection::PERSON;
-use crate::query::ask::{Canonical, CanonicalForm, EventSet, Expr, Fields, Range, Scope, Select, Selection};
+use crate::query::ask::{Canonical, CanonicalForm, EventSet, Fields, Range};
 use crate::query::error::{QueryError, nearest};
-use crate::query::reader::{OutOfMemory, StatementRunner, to_json};
-use crate::store::revisions::SESSION;
+use crate::query::reader::{StatementRunner, to_json};
 
-/// The events are read so many times at most, each time of other persons.
-const MOST_PASSES: usize = 64;
 /// Most fields that a chain holds.
 const MOST_HELD: usize = 5;
 /// Most bins of `time_to_convert`, and how many there are by default.
@@ -255,66 +257,6 @@ impl Funnel {
         std::iter::once(&self.whole).chain(self.compare.as_ref().map(|compare| &compare.whole))
     }
 
-    /// What is read of events.
-    fn columns(&self) -> Columns {
-        let (held, group, person) = (self.hold.is_some(), self.breakdown.by.is_some(), self.count == Count::Sessions);
-        // Where no event fits two steps, all orders within a millisecond make chains of the same times.
-        let place = group || self.order == Order::Strict || self.count == Count::Totals || !steps::are_disjoint(&self.steps);
-        Columns { held, group, person, place }
-    }
-
-    /// The events of a scope that are looked at.
-    fn events(&self, scope: Scope) -> Selection {
-        let events = Selection::of(scope).filters(&self.filters);
-        let exclusions = self.exclusions.iter().map(|exclusion| &exclusion.events);
-        let types = steps::types(self.steps.iter().map(|step| &step.events).chain(exclusions));
-        match types.filter(|_| self.order != Order::Strict) {
-            Some(types) => events.and(Expr::from("type IN ").then(Expr::texts(types))),
-            None => events,
-        }
-    }
-
-    /// The events of `scope` that fit a step.
-    fn step_events(&self, scope: Scope) -> Selection {
-        let bits = steps::bits(self.steps.iter().map(|step| &step.events), scope, 0);
-        self.events(scope).and(bits.grouped().then(" != 0"))
-    }
-
-    /// Reads the events whose keys are of these parts: key, time, bits, and what [`Columns`] names.
-    fn statement(&self, scope: Scope, parts: &Parts) -> Expr {
-        let steps = steps::bits(self.steps.iter().map(|step| &step.events), scope, 0);
-        let steps = match &self.hold {
-            Some(hold) => {
-                let is_missing = Expr::any(hold.fields.iter().map(|field| field.is_missing().grouped()));
-                Expr::call("if", [is_missing, "0".into(), steps])
-            }
-            None => steps,
-        };
-        let excluded = steps::bits(self.exclusions.iter().map(|exclusion| &exclusion.events), scope, MOST_STEPS);
-        let bits = if self.exclusions.is_empty() { steps } else { Expr::list(" + ", [steps, excluded]) };
-        let key = if self.count == Count::Sessions { hash(SESSION.into()) } else { PERSON.into() };
-        let mut columns = Select::default()
-            .named(lines::plain(key, "UInt64"), " AS key")
-            .column("toUnixTimestamp64Milli(timestamp)")
-            .named(lines::plain(bits, "UInt32"), " AS bits");
-        if let Some(hold) = &self.hold {
-            columns = columns.column(lines::plain(hash(hold.key()), "UInt64"));
-        }
-        if let Some(by) = &self.breakdown.by {
-            columns = columns.column(lines::number(by));
-        }
-        let of_columns = self.columns();
-        if of_columns.person {
-            columns = columns.column(lines::plain(PERSON.into(), "UInt64"));
-        }
-        if of_columns.place {
-            columns = columns.column("log_epoch").column("log_partition").column("log_offset * 65536 + log_index");
-        }
-        let events = self.events(scope);
-        let events = if self.order == Order::Strict { events } else { events.and("bits != 0") };
-        columns.from(if parts.len() == PARTS { events } else { events.and(rows::is_of(parts)) })
-    }
-
     /// Until when events are looked at: nothing after now exists.
     fn seen(&self, whole: &Whole, now_ms: i64) -> Option<Range> {
         let until_ms = whole.reach.until_ms.min(now_ms.saturating_add(1));
@@ -333,45 +275,29 @@ impl Funnel {
             exclusions: self.exclusions.iter().map(|exclusion| exclusion.between).collect(),
             entries: whole.range.from_ms..until_ms,
         };
-        Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals }
+        Counting { funnel, attribution: self.attribution, each_attempt: self.count == Count::Totals, places_matter: self.places_matter() }
     }
 
-    /// How far all came who entered in the range of `whole`: in as many passes as memory needs, each of the people of some parts.
+    /// How far all came who entered in the range of `whole`. Of those alone whose outcome depends on them events are read once more, with
+    /// their places in the log: most questions need none of them, and they are a third of what is read.
     async fn outcomes(&self, runner: &mut StatementRunner<'_>, whole: &Whole) -> Result<Outcomes, QueryError> {
-        let now_ms = runner.now_ms();
         let mut outcomes = Outcomes::new(runner.memory());
-        let Some(seen) = self.seen(whole, now_ms) else { return Ok(outcomes) };
-        let (scope, counting) = (runner.scope(&seen), Arc::new(self.counting(whole, now_ms)));
-        let (mut from, mut most) = (0, PARTS);
-        for _ in 0..MOST_PASSES {
-            // As many of each pass, for what is let go of was moved for nothing.
-            let passes = (PARTS - from).div_ceil(most);
-            let parts = from..from + (PARTS - from).div_ceil(passes);
-            let mut rows = Rows::new(self.columns(), parts.clone(), runner.memory());
-            runner.blocks(self.statement(scope, &parts).into(), |block| rows.take(block)).await?;
-            let until = rows.until().map_err(too_many)?;
-            most = until - from;
-            match runner.within_deadline(Outcomes::of(rows.taken(), Arc::clone(&counting))).await? {
-                Ok(of_parts) => {
-                    outcomes.unite(of_parts).map_err(|why| too_many(Full::Memory(why)))?;
-                    from = until;
-                }
-                // What came of them did not fit beside them.
-                Err(Unfolded::Full(_)) if most > 1 => most = most.div_ceil(4),
-                Err(Unfolded::Full(why)) => return Err(too_many(Full::Memory(why))),
-                Err(Unfolded::Failed(problem)) => return Err(problem),
-            }
-            if from == PARTS {
-                return Ok(outcomes);
-            }
+        let Some(seen) = self.seen(whole, runner.now_ms()) else { return Ok(outcomes) };
+        let counting = Arc::new(self.counting(whole, runner.now_ms()));
+        let mut question = Passes { funnel: self, seen, counting, outcomes: &mut outcomes };
+        question.run(runner, Reading { columns: self.columns(), keys: None }).await?;
+        let tied = question.outcomes.take_tied();
+        if !tied.is_empty() {
+            let columns = Columns { place: true, ..self.columns() };
+            question.run(runner, Reading { columns, keys: Some(tied) }).await?;
         }
-        Err(too_many(Full::Memory(OutOfMemory::Question)))
+        Ok(outcomes)
     }
 
     /// The lines of the funnel; those of what it is compared with are the same.
     async fn lines(&self, runner: &mut StatementRunner<'_>, outcomes: &Outcomes) -> Result<Lines, QueryError> {
         let seen = self.seen(&self.whole, runner.now_ms()).unwrap_or_else(|| self.whole.reach.clone());
-        let events = self.step_events(runner.scope(&seen));
+        let events = self.attributed_events(runner.scope(&seen));
         Lines::find(runner, &self.breakdown, events, outcomes).await
     }
 
@@ -382,18 +308,6 @@ impl Funnel {
             View::TimeToConvert(bins) => picture.times(bins),
             View::Trend => picture.trend(range, &Buckets::of(range, self.interval)?, now_ms),
         })
-    }
-}
-
-/// Why a funnel is refused whose events are more than memory may hold, however few are looked at at once.
-fn too_many(full: Full) -> QueryError {
-    match full {
-        Full::Memory(OutOfMemory::All) => QueryError::out_of_memory(),
-        Full::Memory(OutOfMemory::Question) => QueryError::too_expensive(
-            "the funnel has more events, people or attempts than memory may hold: ask for a shorter range or window, or for steps with fewer \
-             events",
-        ),
-        Full::Masks => QueryError::too_expensive("the events fit the steps in too many different ways: ask for fewer steps"),
     }
 }
 

@@ -171,3 +171,109 @@ async fn more_events_than_memory_holds_are_folded_in_passes_and_many_more_are_re
     let refused = asked(2_000_000).await.unwrap_err();
     assert_eq!((refused.class, refused.code), (ErrorClass::TooExpensive, "query_too_expensive"));
 }
+
+/// A store in which people view and then buy, and the first of them view twice in one millisecond, with different countries; and what it was
+/// asked for of events.
+struct Meetings {
+    people: u64,
+    tied: u64,
+    asked: Arc<Mutex<Vec<Read>>>,
+}
+
+/// What a statement reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Read {
+    with_places: bool,
+    /// Of so many keys; none for all.
+    keys: Option<usize>,
+}
+
+/// An event of one of them: its bits, the number of its country, and its place in the log.
+#[derive(Clone, Copy)]
+struct Met {
+    at_ms: i64,
+    bits: u32,
+    country: u64,
+    place: i64,
+}
+
+/// Reads places in the log.
+const PLACE: &str = "log_offset * 65536 + log_index";
+/// Reads the events of some keys alone.
+const OF_KEYS: &str = " AND key IN {p";
+
+impl Meetings {
+    fn events(&self, person: u64) -> Vec<Met> {
+        let view = Met { at_ms: NOW_MS - 1_000, bits: 1, country: 1, place: 2 };
+        let another = (person < self.tied).then_some(Met { country: 2, place: 1, ..view });
+        let buy = Met { at_ms: view.at_ms + 1, bits: 2, country: 0, place: 3 };
+        [view].into_iter().chain(another).chain([buy]).collect()
+    }
+
+    fn block(&self, persons: &[u64], with_places: bool) -> Vec<u8> {
+        let rows: Vec<_> = persons.iter().flat_map(|person| self.events(*person).into_iter().map(|event| (*person, event))).collect();
+        let mut block = Vec::new();
+        put_varint(&mut block, if with_places { 7 } else { 4 });
+        put_varint(&mut block, rows.len() as u64);
+        let mut column = |type_name: &str, values: Vec<u8>| {
+            put_bytes(&mut block, b"column");
+            put_bytes(&mut block, type_name.as_bytes());
+            block.extend(values);
+        };
+        column("UInt64", rows.iter().flat_map(|(person, _)| person.to_le_bytes()).collect());
+        column("Int64", rows.iter().flat_map(|(_, event)| event.at_ms.to_le_bytes()).collect());
+        column("UInt32", rows.iter().flat_map(|(_, event)| event.bits.to_le_bytes()).collect());
+        column("UInt64", rows.iter().flat_map(|(_, event)| event.country.to_le_bytes()).collect());
+        if with_places {
+            column("UInt64", vec![0; 8 * rows.len()]);
+            column("UInt16", vec![0; 2 * rows.len()]);
+            column("Int64", rows.iter().flat_map(|(_, event)| event.place.to_le_bytes()).collect());
+        }
+        block
+    }
+
+    /// The keys that a statement names.
+    fn keys(statement: &Statement) -> Option<Vec<u64>> {
+        let index: usize = statement.text().split_once(OF_KEYS)?.1.split(':').next()?.parse().unwrap();
+        let (_, list) = statement.params().nth(index).unwrap();
+        Some(serde_json::from_str(list).unwrap())
+    }
+}
+
+impl Run for Meetings {
+    async fn run(&self, _: Statement) -> Result<Answer, QueryError> {
+        Ok(Answer::default())
+    }
+
+    async fn stream<'a>(&'a self, statement: Statement, take: &'a mut TakePiece<'a>) -> Result<u64, QueryError> {
+        let (keys, with_places) = (Self::keys(&statement), statement.text().contains(PLACE));
+        self.asked.lock().unwrap().push(Read { with_places, keys: keys.as_ref().map(Vec::len) });
+        for persons in keys.unwrap_or_else(|| (0..self.people).collect()).chunks(1_000) {
+            if take(&self.block(persons, with_places)).is_break() {
+                break;
+            }
+        }
+        Ok(1)
+    }
+}
+
+#[tokio::test]
+async fn places_in_the_log_are_read_of_those_alone_whose_line_depends_on_them_while_a_statement_can_name_them() {
+    let (all, places) = (Read { with_places: false, keys: None }, |keys| Read { with_places: true, keys });
+    for (people, tied, more, expected) in [
+        (50, 0, json!({"breakdown": "country"}), vec![all]),
+        (50, 9, json!({"breakdown": "country"}), vec![all, places(Some(9))]),
+        (50, 50, json!({"breakdown": "country"}), vec![all, places(Some(50))]),
+        (100_010, 100_001, json!({"breakdown": "country"}), vec![all, places(None)]),
+    ] {
+        let asked = Arc::default();
+        let store = Meetings { people, tied, asked: Arc::clone(&asked) };
+        let limits = QueryConfig { max_time: Duration::from_secs(3_600), ..QueryConfig::default() };
+        let queries = Queries::new(store, limits.check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
+        let answer = queries.answer(PROJECT, "funnel", with(more).to_string().as_bytes(), NOW_MS).await.unwrap();
+        let answer: Value = serde_json::from_slice(answer.result()).unwrap();
+        let steps = &answer["groups"][0]["steps"];
+        assert_eq!([&steps[0]["count"], &steps[1]["count"]], [people, people], "{tied} tied");
+        assert_eq!(*asked.lock().unwrap(), expected, "{tied} tied");
+    }
+}

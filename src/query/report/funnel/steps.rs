@@ -45,6 +45,11 @@ impl Events {
         }
     }
 
+    /// Whether an event's type alone says that it is one of these.
+    pub(super) fn is_types_alone(&self) -> bool {
+        !self.names.is_empty() && self.filters.is_empty()
+    }
+
     fn called(&self) -> String {
         if self.names.is_empty() { "any event".to_owned() } else { self.names.join(" or ") }
     }

@@ -1,0 +1,61 @@
+//! What is alike of the events of a funnel, by numbers: most events of a part are of few kinds, and a number takes less room than what it
+//! stands for.
+
+use std::collections::HashMap;
+
+/// What is told of an event but for whose it is and when it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    /// A bit for each step and each exclusion that it fits.
+    pub(super) bits: u32,
+    /// The number of the values that a chain holds.
+    pub(super) held: u64,
+    /// The number of the value of the breakdown; 0 where there is none.
+    pub(super) group: u64,
+}
+
+/// The different kinds of some events, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    kinds: Vec<Kind>,
+    numbers: HashMap<Kind, u64, foldhash::fast::RandomState>,
+}
+
+/// The kind of the event before, which most have again, and its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) kind: Kind,
+    pub(super) number: u64,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        // No event is of it: there are not so many steps and exclusions.
+        Self { kind: Kind { bits: u32::MAX, ..Kind::default() }, number: 0 }
+    }
+}
+
+impl Kinds {
+    /// The number of a kind, which is its own from now on.
+    // Few events come here, and what most do has to be short: apart from this a third less.
+    #[inline(never)]
+    pub(super) fn number(&mut self, kind: Kind) -> u64 {
+        let next = self.kinds.len() as u64;
+        let number = *self.numbers.entry(kind).or_insert(next);
+        if number == next {
+            self.kinds.push(kind);
+        }
+        number
+    }
+
+    /// The kind of that number.
+    pub(super) fn of(&self, number: u64) -> Kind {
+        self.kinds.get(number as usize).copied().unwrap_or_default()
+    }
+
+    /// What they take, bytes.
+    pub(super) fn bytes(&self) -> usize {
+        // A table keeps a byte beside each of its entries.
+        self.kinds.capacity() * size_of::<Kind>() + self.numbers.capacity() * (size_of::<(Kind, u64)>() + 1)
+    }
+}
