@@ -78,6 +78,8 @@ pub(super) struct Rules<'r, 'f> {
     pub(super) project: ProjectId,
     pub(super) request: &'r RequestFacts<'f>,
     pub(super) limits: &'r IngestLimits,
+    /// For how many bytes a partition gets room with its first event.
+    pub(super) room: usize,
 }
 
 /// Packs an event into the partition of its visitor; `true` if it has an id of its own.
@@ -86,6 +88,9 @@ pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, partitions: 
     let target = partitions.get_mut(usize::from(head.header.visitor.partition(rules.request.partitions)));
     if let Some(target) = target {
         let start = target.bytes.len();
+        if start == 0 {
+            target.bytes.reserve(rules.room);
+        }
         if let Err(rejection) = write(&head, draft, rules, &mut target.bytes) {
             target.bytes.truncate(start);
             return Err(rejection);
@@ -349,7 +354,7 @@ fn agent<'t>(draft: &mut Draft<'t, '_>) -> Option<&'t str> {
 
 /// Why an event is no person's: it says what a group is, is the project's own, or comes out of a data centre where that counts.
 fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, address: Option<IpAddr>) -> Option<&'static str> {
-    let Rules { project, request, limits } = rules;
+    let Rules { project, request, limits, .. } = rules;
     if draft.is_of_group {
         return Some(GROUP);
     }
