@@ -12,7 +12,7 @@ use super::tape::{Value, with_digits};
 use super::verdict::Rejection;
 use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, VALUE_UNREADABLE, Warnings};
 use crate::event::packed::EventWriter;
-use crate::event::text::clip;
+use crate::event::text::{clip, has_nul};
 use crate::outcome::Defect;
 
 /// Up to here a 64-bit float holds every integer.
@@ -145,7 +145,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
     fn takes_key(&mut self, key: &str, full: &str) -> bool {
         let defect = if key.is_empty() || key.len() > self.limits.max_key {
             Defect::PropertyKeyInvalid
-        } else if key.contains('\0') {
+        } else if has_nul(key) {
             Defect::InvalidCharacter
         } else {
             return true;
@@ -201,7 +201,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             self.is_truncated = true;
             self.warnings.add(VALUE_TRUNCATED, &["properties.", key]);
         }
-        if cut.contains('\0') {
+        if has_nul(cut) {
             self.warnings.add(CHARACTER_REMOVED, &["properties.", key]);
             self.writer.string(key.as_bytes(), cut.replace('\0', "").as_bytes());
         } else {
