@@ -412,15 +412,15 @@ fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>, is_import: b
     let mut said = Said::default();
     let (facts, warnings) = draft.facts();
     for (Fact { kind, scope, .. }, value) in facts {
-        let is_said = value.text().is_some_and(|text| !text.is_empty());
+        let is_said = || value.text().is_some_and(|text| !text.is_empty());
         let problem = match kind {
             FactKind::Of(Field::Country | Field::Region | Field::City | Field::Network | Field::Bot) if !is_import => Some(UNKNOWN_FIELD),
             FactKind::Of(field) => {
                 match field {
-                    Field::UserAgent => said.has_agent = is_said,
-                    Field::Country | Field::Region | Field::City => said.has_place |= is_said,
-                    Field::Network => said.has_network |= is_said,
-                    Field::Bot => said.is_bot |= is_said,
+                    Field::UserAgent => said.has_agent = is_said(),
+                    Field::Country | Field::Region | Field::City => said.has_place |= is_said(),
+                    Field::Network => said.has_network |= is_said(),
+                    Field::Bot => said.is_bot |= is_said(),
                     _ => {}
                 }
                 write_fact(field, value, writer).err()
