@@ -4,7 +4,12 @@
 //! inlines to a comparison and a load.
 
 /// Appends `value` as LEB128: one byte for nearly all lengths.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, value: u64) {
+    if value < 0x80 { out.push(value as u8) } else { put_long_varint(out, value) }
+}
+
+fn put_long_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -38,12 +43,14 @@ fn take_long_varint(input: &mut &[u8]) -> Option<u64> {
 }
 
 /// Appends a length and the bytes.
+#[inline]
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Takes a length and that many bytes.
+#[inline]
 pub fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(take_varint(input)?).ok()?;
     let (bytes, rest) = input.split_at_checked(length)?;

@@ -9,6 +9,10 @@ use std::net::{IpAddr, Ipv6Addr};
 /// proxies on the way), or RFC 7239's `for="[2001:db8::1]:4711";proto=https, for=10.0.0.1`. `None` if the client is not named:
 /// then those behind it are proxies, and no stand-ins for it.
 pub fn parse_forwarded(text: &str) -> Option<IpAddr> {
+    // Nearly all are one address and nothing else.
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_canonical());
+    }
     let client = text.split(',').next()?;
     if !client.contains('=') {
         // `a b` is a list too; an address holds no blank.

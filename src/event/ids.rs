@@ -4,6 +4,8 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
+use super::text::trim;
+
 /// A project (tenant). Derived from its name, so a fleet needs no shared registry. Never 0: that is [`ProjectId::BOOKS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProjectId(pub u64);
@@ -78,7 +80,7 @@ const NOBODY: [&str; 24] = [
 /// Whether `id` stands for nobody: a word that programs send for want of a user, zeros (the UUID of zeros among them), or no letter and
 /// no digit at all. It names no person and ties nothing to one.
 pub fn stands_for_nobody(id: &str) -> bool {
-    let id = id.trim();
+    let id = trim(id);
     let is_empty = || !id.contains(|character: char| character.is_alphanumeric() && character != '0');
     NOBODY.iter().any(|word| id.eq_ignore_ascii_case(word)) || is_empty()
 }
@@ -87,7 +89,7 @@ pub fn stands_for_nobody(id: &str) -> bool {
 /// so that the same text names the same event whenever it comes. `None` for what names no event: nothing, too much, control
 /// characters, placeholders, the UUID of zeros.
 pub fn event_id_of(text: &str) -> Option<[u8; 16]> {
-    let text = text.trim();
+    let text = trim(text);
     // Braces and `urn:uuid:` are forms of a UUID too, but clients do not send them: they are text.
     if let (32 | 36, Ok(uuid)) = (text.len(), Uuid::try_parse_ascii(text.as_bytes())) {
         return (!uuid.is_nil()).then(|| uuid.into_bytes());

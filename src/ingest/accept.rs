@@ -263,7 +263,8 @@ impl<L: Log> Ingest<L> {
             self.admit_rate(caller, received.delivery).map(|()| caller.project)
         };
         let sender = caller.map_or(Sender::InBody(&authorize), |caller| Sender::Known(caller.project));
-        let mut intake = Intake::new(sender, request, &self.shared.limits).of_at_least(protocol.batch_of_clients().events);
+        let intake = Intake::new(sender, request, &self.shared.limits).of_body(received.body.len());
+        let mut intake = intake.of_at_least(protocol.batch_of_clients().events);
         protocol.events(received, &mut intake)?;
         let decoded = intake.finish()?;
         let caller = known.get().ok_or(AuthError::Missing(protocol.key_kind()))?;

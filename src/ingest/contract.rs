@@ -30,7 +30,7 @@ use crate::event::field::{Field, flag};
 use crate::event::ids::{PersonKey, ProjectId, VisitorKey, event_id_of, is_placeholder, other_event_id, stands_for_nobody};
 use crate::event::packed::{EventHeader, EventWriter};
 use crate::event::page;
-use crate::event::text::clip;
+use crate::event::text::{clip, has_nul, trim};
 use crate::event::time::{Clock, Corrected, Stated, correct};
 use crate::outcome::Defect;
 use crate::project::internal::{DATA_CENTRE, GROUP};
@@ -78,6 +78,8 @@ pub(super) struct Rules<'r, 'f> {
     pub(super) project: ProjectId,
     pub(super) request: &'r RequestFacts<'f>,
     pub(super) limits: &'r IngestLimits,
+    /// For how many bytes a partition gets room with its first event.
+    pub(super) room: usize,
 }
 
 /// Packs an event into the partition of its visitor; `true` if it has an id of its own.
@@ -86,6 +88,9 @@ pub(super) fn pack(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, partitions: 
     let target = partitions.get_mut(usize::from(head.header.visitor.partition(rules.request.partitions)));
     if let Some(target) = target {
         let start = target.bytes.len();
+        if start == 0 {
+            target.bytes.reserve(rules.room);
+        }
         if let Err(rejection) = write(&head, draft, rules, &mut target.bytes) {
             target.bytes.truncate(start);
             return Err(rejection);
@@ -179,13 +184,13 @@ fn name<'t>(draft: &Draft<'t, '_>) -> Result<&'t str, Rejection> {
             None => return refuse(Defect::EventNameInvalid, "`type` is not a string".to_owned()),
         },
     };
-    if name.trim().is_empty() {
+    if trim(name).is_empty() {
         return refuse(Defect::EventNameRequired, "`type` is empty".to_owned());
     }
     if name.len() > MAX_NAME {
         return refuse(Defect::EventNameTooLong, format!("`type` has {} bytes, more than {MAX_NAME}", name.len()));
     }
-    if name.contains('\0') {
+    if has_nul(name) {
         return refuse(Defect::InvalidCharacter, "`type` holds a NUL".to_owned());
     }
     if RESERVED.iter().any(|prefix| name.starts_with(prefix)) {
@@ -222,10 +227,10 @@ fn id<'t>(draft: &Draft<'t, '_>, value: Option<Value<'t>>, field: &str) -> Resul
     if id.len() > MAX_ID {
         return refuse(Defect::UserIdInvalid, format!("`{field}` has {} bytes, more than {MAX_ID}", id.len()));
     }
-    if id.contains('\0') {
+    if has_nul(id) {
         return refuse(Defect::InvalidCharacter, format!("`{field}` holds a NUL"));
     }
-    let id = id.trim();
+    let id = trim(id);
     let id = id.strip_prefix(draft.id_prefix).unwrap_or(id);
     if is_placeholder(id) {
         return refuse(Defect::UserIdIllegal, format!("`{field}` is `{id}`, which stands for nobody"));
@@ -349,7 +354,7 @@ fn agent<'t>(draft: &mut Draft<'t, '_>) -> Option<&'t str> {
 
 /// Why an event is no person's: it says what a group is, is the project's own, or comes out of a data centre where that counts.
 fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, address: Option<IpAddr>) -> Option<&'static str> {
-    let Rules { project, request, limits } = rules;
+    let Rules { project, request, limits, .. } = rules;
     if draft.is_of_group {
         return Some(GROUP);
     }
@@ -371,7 +376,7 @@ fn not_of_a_person(draft: &mut Draft<'_, '_>, rules: Rules<'_, '_>, address: Opt
 /// Writes the session that the client names, text or a number; `false` if it names none.
 fn session(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
     let write = |id: &str| {
-        let id = id.trim();
+        let id = trim(id);
         let is_name = id.len() <= MAX_ID && !id.bytes().any(|byte| byte.is_ascii_control()) && !is_placeholder(id);
         if is_name {
             writer.field(Field::ClientSession, id.as_bytes());
@@ -383,9 +388,9 @@ fn session(value: Value<'_>, writer: &mut EventWriter<'_>) -> bool {
 
 /// Writes the other id of an alias as a property, by which it is found; `false` if it names nobody.
 fn previous_id(value: Value<'_>, prefix: &str, writer: &mut EventWriter<'_>) -> bool {
-    let id = value.text().unwrap_or_default().trim();
+    let id = trim(value.text().unwrap_or_default());
     let id = id.strip_prefix(prefix).unwrap_or(id);
-    let is_id = id.len() <= MAX_ID && !id.contains('\0') && !stands_for_nobody(id);
+    let is_id = id.len() <= MAX_ID && !has_nul(id) && !stands_for_nobody(id);
     if is_id {
         writer.string(b"previousId", id.as_bytes());
     }
@@ -407,15 +412,15 @@ fn context(draft: &mut Draft<'_, '_>, writer: &mut EventWriter<'_>, is_import: b
     let mut said = Said::default();
     let (facts, warnings) = draft.facts();
     for (Fact { kind, scope, .. }, value) in facts {
-        let is_said = value.text().is_some_and(|text| !text.is_empty());
+        let is_said = || value.text().is_some_and(|text| !text.is_empty());
         let problem = match kind {
             FactKind::Of(Field::Country | Field::Region | Field::City | Field::Network | Field::Bot) if !is_import => Some(UNKNOWN_FIELD),
             FactKind::Of(field) => {
                 match field {
-                    Field::UserAgent => said.has_agent = is_said,
-                    Field::Country | Field::Region | Field::City => said.has_place |= is_said,
-                    Field::Network => said.has_network |= is_said,
-                    Field::Bot => said.is_bot |= is_said,
+                    Field::UserAgent => said.has_agent = is_said(),
+                    Field::Country | Field::Region | Field::City => said.has_place |= is_said(),
+                    Field::Network => said.has_network |= is_said(),
+                    Field::Bot => said.is_bot |= is_said(),
                     _ => {}
                 }
                 write_fact(field, value, writer).err()
@@ -467,7 +472,7 @@ fn write_text(field: Field, value: Value<'_>, writer: &mut EventWriter<'_>) -> R
     let write = |text: &str| {
         // What browsers call the host of a page has its port.
         let text = match field {
-            Field::PageHost => page::host(text.trim()),
+            Field::PageHost => page::host(trim(text)),
             Field::DeviceType => device_type(text),
             _ => text,
         };

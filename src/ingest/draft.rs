@@ -133,6 +133,7 @@ impl<'t, 'd> Draft<'t, 'd> {
     }
 
     /// Notes a value of the context; the contract looks at them in this order.
+    #[inline]
     pub(super) fn note(&mut self, kind: FactKind, value: Value<'t>, scope: Scope) {
         self.facts.push(Fact { at: value.at, scope, kind });
     }

@@ -16,6 +16,11 @@ use crate::outcome::Defect;
 /// An event of so many values and keys is read, however small events must be.
 const MIN_NODES: usize = 4 << 10;
 
+/// Room that a partition gets with its first event: its part of what the body has, but at least one event's and no more than this. Packed
+/// events are a little shorter than their text, and beyond it buffers grow by doubling.
+const MOST_ROOM: usize = 64 << 10;
+const LEAST_ROOM: usize = 1 << 10;
+
 /// Whose events a request has.
 #[derive(Clone, Copy)]
 pub(super) enum Sender<'r> {
@@ -37,11 +42,21 @@ pub(super) struct Intake<'r> {
     /// The context of the event at hand.
     facts: Vec<Fact>,
     max_events: usize,
+    /// For how many bytes a partition gets room with its first event.
+    room: usize,
 }
 
 impl<'r> Intake<'r> {
     pub(super) fn new(sender: Sender<'r>, request: RequestFacts<'r>, limits: &'r IngestLimits) -> Self {
-        Self { sender, request, limits, decoded: Decoded::new(request.partitions), facts: Vec::new(), max_events: limits.max_events }
+        let (decoded, max_events) = (Decoded::new(request.partitions), limits.max_events);
+        Self { sender, request, limits, decoded, facts: Vec::new(), max_events, room: 0 }
+    }
+
+    /// The same for the events of a body of so many bytes.
+    pub(super) fn of_body(self, bytes: usize) -> Self {
+        let of_partition = bytes / usize::from(self.request.partitions).max(1);
+        let room = of_partition.max(bytes.min(LEAST_ROOM)).min(MOST_ROOM);
+        Self { room, ..self }
     }
 
     /// The same for a dialect whose clients may send so many events in a request.
@@ -106,11 +121,12 @@ impl<'r> Intake<'r> {
             let (defect, field) = if is_wide { (Defect::TooManyProperties, "properties") } else { (Defect::EventTooLarge, "") };
             return self.reject(index, None, Rejection::new(defect, field, message));
         }
-        let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, .. } = self;
+        let Self { request, limits, decoded: Decoded { partitions, verdicts, .. }, facts, room, .. } = self;
         verdicts.warnings.begin(index);
         let mut draft = Draft::new(event, facts, &mut verdicts.warnings);
         (draft.around, draft.is_of_server) = (around, request.is_of_server);
-        let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, Rules { project, request, limits }, partitions));
+        let rules = Rules { project, request, limits, room: *room };
+        let packed = read(event, &mut draft).and_then(|()| contract::pack(&mut draft, rules, partitions));
         let (event_id, also) = (draft.event_id.and_then(Value::text), draft.also);
         match packed {
             Ok(has_id) => {

@@ -12,7 +12,7 @@ use super::tape::{Value, with_digits};
 use super::verdict::Rejection;
 use super::warning::{CHARACTER_REMOVED, VALUE_TRUNCATED, VALUE_UNREADABLE, Warnings};
 use crate::event::packed::EventWriter;
-use crate::event::text::clip;
+use crate::event::text::{clip, has_nul};
 use crate::outcome::Defect;
 
 /// Up to here a 64-bit float holds every integer.
@@ -34,12 +34,18 @@ struct Seen {
     few: [u64; 32],
     len: usize,
     more: Vec<u64>,
+    /// A bit for what hashes end with: most that are new have one of their own, and are not looked for.
+    ends: u64,
 }
 
 impl Seen {
     fn has(&self, hash: u64) -> bool {
         let few = self.few.get(..self.len.min(32)).unwrap_or_default();
-        few.contains(&hash) || self.more.contains(&hash)
+        self.ends & Self::end(hash) != 0 && (few.contains(&hash) || self.more.contains(&hash))
+    }
+
+    fn end(hash: u64) -> u64 {
+        1 << (hash % u64::from(u64::BITS))
     }
 
     /// Remembers a hash; `false` if it was there.
@@ -51,6 +57,7 @@ impl Seen {
             Some(place) => *place = hash,
             None => self.more.push(hash),
         }
+        self.ends |= Self::end(hash);
         self.len += 1;
         true
     }
@@ -58,7 +65,7 @@ impl Seen {
 
 impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
     pub(super) fn new(limits: &'l IngestLimits, writer: &'w mut EventWriter<'b>, warnings: &'w mut Warnings) -> Self {
-        let seen = Seen { few: [0; 32], len: 0, more: Vec::new() };
+        let seen = Seen { few: [0; 32], len: 0, more: Vec::new(), ends: 0 };
         Self { limits, writer, warnings, seen, key: String::new(), is_truncated: false }
     }
 
@@ -111,13 +118,13 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             return Ok(());
         }
         let prefix = self.key.len();
-        if value.members().next().is_some() {
+        let has_members = value.has_members();
+        if prefix == 0 && !has_members {
+            return if self.takes_key(key, key) { self.value(key, value, depth) } else { Ok(()) };
+        }
+        if has_members {
             if self.enter(key) {
                 self.members(value, depth + 1)?;
-            }
-        } else if prefix == 0 {
-            if self.takes_key(key, key) {
-                self.value(key, value, depth)?;
             }
         } else if self.enter(key) {
             let full = std::mem::take(&mut self.key);
@@ -145,7 +152,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
     fn takes_key(&mut self, key: &str, full: &str) -> bool {
         let defect = if key.is_empty() || key.len() > self.limits.max_key {
             Defect::PropertyKeyInvalid
-        } else if key.contains('\0') {
+        } else if has_nul(key) {
             Defect::InvalidCharacter
         } else {
             return true;
@@ -154,6 +161,8 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
         false
     }
 
+    /// Packs a value that is no object with members. Inlined by order: every property comes here, and most of them are short.
+    #[inline(always)]
     fn value(&mut self, key: &str, value: Value<'_>, depth: usize) -> Result<(), Rejection> {
         if !self.seen.insert(xxh3_64(key.as_bytes())) {
             // Nothing says which of them is meant: the first one stays.
@@ -201,7 +210,7 @@ impl<'l, 'w, 'b> Properties<'l, 'w, 'b> {
             self.is_truncated = true;
             self.warnings.add(VALUE_TRUNCATED, &["properties.", key]);
         }
-        if cut.contains('\0') {
+        if has_nul(cut) {
             self.warnings.add(CHARACTER_REMOVED, &["properties.", key]);
             self.writer.string(key.as_bytes(), cut.replace('\0', "").as_bytes());
         } else {

@@ -94,6 +94,11 @@ impl<'t> Value<'t> {
         matches!(self.node(), Some(Node::Object { .. }))
     }
 
+    /// Whether it is an object of at least one member.
+    pub(super) fn has_members(self) -> bool {
+        matches!(self.node(), Some(Node::Object { len: 1.., .. }))
+    }
+
     /// Whether it is `[]`, which is how PHP writes an empty object.
     pub(super) fn is_empty_array(self) -> bool {
         matches!(self.node(), Some(Node::Array { len: 0, .. }))

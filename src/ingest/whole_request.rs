@@ -70,8 +70,8 @@ impl WholeRequest {
         let geo = RequestGeo::new(geo);
         let authorize = |_: Option<&str>| Ok::<ProjectId, Refusal>(PROJECT);
         let sender = if key.is_some() { Sender::Known(PROJECT) } else { Sender::InBody(&authorize) };
-        let mut intake =
-            Intake::new(sender, facts_of(*protocol, head, received_ms, &geo), limits).of_at_least(protocol.batch_of_clients().events);
+        let intake = Intake::new(sender, facts_of(*protocol, head, received_ms, &geo), limits).of_body(body.len());
+        let mut intake = intake.of_at_least(protocol.batch_of_clients().events);
         protocol.events(&Received { head, body, delivery: &delivery }, &mut intake)?;
         let decoded = intake.finish()?;
         let bytes = decoded.partitions.iter().map(|packed| packed.bytes.len()).sum();
