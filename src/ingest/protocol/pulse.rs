@@ -234,80 +234,58 @@ fn group<'t>(name: &str, group: Value<'t>, draft: &mut Draft<'t, '_>) {
     }
 }
 
-/// The field that a member of the context is, in a group or (`""`) in none.
-pub(super) fn field(group: &str, key: &str) -> Option<Field> {
-    Some(match (group, key) {
-        ("", "locale") => Field::Locale,
-        ("", "timezone") => Field::Timezone,
-        ("", "userAgent") => Field::UserAgent,
-        ("app", "name") => Field::AppName,
-        ("app", "version") => Field::AppVersion,
-        ("app", "build") => Field::AppBuild,
-        ("browser", "name") => Field::Browser,
-        ("browser", "version") => Field::BrowserVersion,
-        ("device", "type") => Field::DeviceType,
-        ("device", "model") => Field::DeviceModel,
-        ("device", "manufacturer") => Field::DeviceManufacturer,
-        ("os", "name") => Field::Os,
-        ("os", "version") => Field::OsVersion,
-        ("page", "url") => Field::PageUrl,
-        ("page", "host") => Field::PageHost,
-        ("page", "path") => Field::PagePath,
-        ("page", "title") => Field::PageTitle,
-        ("page", "search") => Field::PageSearch,
-        ("page", "referrer") => Field::Referrer,
-        ("campaign", "source") => Field::CampaignSource,
-        ("campaign", "medium") => Field::CampaignMedium,
-        ("campaign", "name") => Field::CampaignName,
-        ("campaign", "term") => Field::CampaignTerm,
-        ("campaign", "content") => Field::CampaignContent,
-        ("screen", "width") => Field::ScreenWidth,
-        ("screen", "height") => Field::ScreenHeight,
-        ("screen", "density") => Field::ScreenDensity,
-        ("geo", "country") => Field::Country,
-        ("geo", "region") => Field::Region,
-        ("geo", "city") => Field::City,
-        ("geo", "network") => Field::Network,
-        ("", "bot") => Field::Bot,
-        _ => return None,
-    })
+/// Makes [`field`] and [`place`], each the other way round of the other, so that no field can be known to one of them alone.
+macro_rules! context_fields {
+    ($(($group:literal, $name:literal) = $field:ident,)+) => {
+        /// The field that a member of the context is, in a group or (`""`) in none.
+        pub(super) fn field(group: &str, key: &str) -> Option<Field> {
+            Some(match (group, key) {
+                $(($group, $name) => Field::$field,)+
+                _ => return None,
+            })
+        }
+
+        /// Where a field stands in the context: its group, or `""`, and its name in it.
+        pub(super) fn place(field: Field) -> Option<(&'static str, &'static str)> {
+            Some(match field {
+                $(Field::$field => ($group, $name),)+
+                _ => return None,
+            })
+        }
+    };
 }
 
-/// Where a field stands in the context: its group, or `""`, and its name in it. The other way round of [`field`].
-pub(super) fn place(field: Field) -> Option<(&'static str, &'static str)> {
-    Some(match field {
-        Field::Locale => ("", "locale"),
-        Field::Timezone => ("", "timezone"),
-        Field::UserAgent => ("", "userAgent"),
-        Field::AppName => ("app", "name"),
-        Field::AppVersion => ("app", "version"),
-        Field::AppBuild => ("app", "build"),
-        Field::Browser => ("browser", "name"),
-        Field::BrowserVersion => ("browser", "version"),
-        Field::DeviceType => ("device", "type"),
-        Field::DeviceModel => ("device", "model"),
-        Field::DeviceManufacturer => ("device", "manufacturer"),
-        Field::Os => ("os", "name"),
-        Field::OsVersion => ("os", "version"),
-        Field::PageUrl => ("page", "url"),
-        Field::PageHost => ("page", "host"),
-        Field::PagePath => ("page", "path"),
-        Field::PageTitle => ("page", "title"),
-        Field::PageSearch => ("page", "search"),
-        Field::Referrer => ("page", "referrer"),
-        Field::CampaignSource => ("campaign", "source"),
-        Field::CampaignMedium => ("campaign", "medium"),
-        Field::CampaignName => ("campaign", "name"),
-        Field::CampaignTerm => ("campaign", "term"),
-        Field::CampaignContent => ("campaign", "content"),
-        Field::ScreenWidth => ("screen", "width"),
-        Field::ScreenHeight => ("screen", "height"),
-        Field::ScreenDensity => ("screen", "density"),
-        Field::Country => ("geo", "country"),
-        Field::Region => ("geo", "region"),
-        Field::City => ("geo", "city"),
-        Field::Network => ("geo", "network"),
-        Field::Bot => ("", "bot"),
-        _ => return None,
-    })
+context_fields! {
+    ("", "locale") = Locale,
+    ("", "timezone") = Timezone,
+    ("", "userAgent") = UserAgent,
+    ("app", "name") = AppName,
+    ("app", "version") = AppVersion,
+    ("app", "build") = AppBuild,
+    ("browser", "name") = Browser,
+    ("browser", "version") = BrowserVersion,
+    ("device", "type") = DeviceType,
+    ("device", "model") = DeviceModel,
+    ("device", "manufacturer") = DeviceManufacturer,
+    ("os", "name") = Os,
+    ("os", "version") = OsVersion,
+    ("page", "url") = PageUrl,
+    ("page", "host") = PageHost,
+    ("page", "path") = PagePath,
+    ("page", "title") = PageTitle,
+    ("page", "search") = PageSearch,
+    ("page", "referrer") = Referrer,
+    ("campaign", "source") = CampaignSource,
+    ("campaign", "medium") = CampaignMedium,
+    ("campaign", "name") = CampaignName,
+    ("campaign", "term") = CampaignTerm,
+    ("campaign", "content") = CampaignContent,
+    ("screen", "width") = ScreenWidth,
+    ("screen", "height") = ScreenHeight,
+    ("screen", "density") = ScreenDensity,
+    ("geo", "country") = Country,
+    ("geo", "region") = Region,
+    ("geo", "city") = City,
+    ("geo", "network") = Network,
+    ("", "bot") = Bot,
 }

@@ -19,8 +19,8 @@ use crate::query::ask::{EventMatch, Expr, Scope, Select};
 use crate::query::error::QueryError;
 use crate::query::reader::{Cell, StatementRunner};
 
-/// Up to this many events all are looked at: a fifth of a second of work on two cores.
-const EVENTS: u64 = 200_000;
+/// Up to this many events all are looked at: half a second of work on two cores.
+const EVENTS: u64 = 500_000;
 /// Strata of the time of events of one type. More would be surer, and each of its slices is read with what is stored beside it.
 const STRATA: u32 = 16;
 /// The same of events of any type, which are read of each type.
