@@ -387,6 +387,8 @@ fn with_text(text: &str) -> [(&'static str, Value); 5] {
 proptest! {
     #[test]
     fn the_sql_is_the_same_whatever_is_asked_for(text in "[a-z'\"\\\\{}();\n\t -]{1,20}") {
+        // What the recorder answers is bound, too, and what is bound twice is one parameter.
+        prop_assume!(text != "n");
         let plain = with_text("a");
         for ((report, mut request), (_, mut plain)) in with_text(&text).into_iter().zip(plain) {
             for (request, text) in [(&mut request, &*text), (&mut plain, "a")] {

@@ -32,7 +32,7 @@ pub(super) struct Part {
 
 /// Where an event stands in the log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct LogPosition {
     pub(super) partition: u32,
     pub(super) offset: i64,
 }
@@ -102,7 +102,7 @@ impl Part {
     }
 
     /// Says where the event stands that was added last.
-    pub(super) fn push_place(&mut self, place: Place) {
+    pub(super) fn push_place(&mut self, place: LogPosition) {
         push(&mut self.partitions, place.partition);
         push(&mut self.offsets, place.offset);
     }

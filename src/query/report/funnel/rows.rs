@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::kinds::Kind;
 use super::packed::{Clock, SPREAD};
-use super::part::{Part, Place};
+use super::part::{LogPosition, Part};
 use crate::clickhouse::Block;
 use crate::query::ask::Expr;
 use crate::query::reader::{Held, OutOfMemory};
@@ -139,7 +139,7 @@ impl Rows {
             }
             if let Some(place) = place {
                 let of = (number(Some(place), at), numbers.get(at).map_or(0, |number| u16::from_le_bytes(*number)));
-                part.push_place(Place { partition: self.partitions.number(of), offset: number(Some(place + 2), at) as i64 });
+                part.push_place(LogPosition { partition: self.partitions.number(of), offset: number(Some(place + 2), at) as i64 });
             }
         }
         self.hold()
