@@ -133,13 +133,13 @@ impl Told {
             "rules": rules, "slots": slots, "notices": self.notices.len(), "other_notices": self.others,
             "late": after_ms.iter().filter(|after| **after > LATE_MS).count(), "judged_late": self.judged_late,
             "oldest_slot_s": oldest_s, "slot_end_to_notice_ms": {"p50": at(0.5), "p99": at(0.99), "max": at(1.0)},
-            "event_to_notice_ms": self.from_events(accepted),
+            "event_to_notice_ms": self.since_events(accepted),
         })
     }
 
     /// From when an event was accepted until a notice that tells of it, over all events and notices. Those that were accepted after the end of
     /// their slot are left out: whether they were counted is not known here.
-    fn from_events(&self, accepted: &[Accepted]) -> Value {
+    fn since_events(&self, accepted: &[Accepted]) -> Value {
         let mut of_minutes: BTreeMap<i64, Vec<&Accepted>> = BTreeMap::new();
         accepted.iter().for_each(|batch| of_minutes.entry(batch.minute_ms).or_default().push(batch));
         let Ok(mut after_ms) = Histogram::<u64>::new_with_bounds(1, 3_600_000, 3) else { return Value::Null };
