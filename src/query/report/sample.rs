@@ -20,7 +20,9 @@ use crate::query::error::QueryError;
 use crate::query::reader::{Cell, StatementRunner};
 
 /// Up to this many events all are looked at: half a second of work on two cores.
-const EVENTS: u64 = 500_000;
+const WHOLE: u64 = 500_000;
+/// About as many a sample has, and types that are looked at as a whole have no more together.
+const EVENTS: u64 = 200_000;
 /// Strata of the time of events of one type. More would be surer, and each of its slices is read with what is stored beside it.
 const STRATA: u32 = 16;
 /// The same of events of any type, which are read of each type.
@@ -92,7 +94,7 @@ impl Sample {
         Self { is_asked, sliced: None }
     }
 
-    /// All events of `matched`; if a sample `is_asked` for and there are more than [`EVENTS`], those of slices, which is noted in the answer.
+    /// All events of `matched`; if a sample `is_asked` for and there are more than [`WHOLE`], those of slices, which is noted in the answer.
     ///
     /// # Errors
     /// The events cannot be counted.
@@ -108,10 +110,10 @@ impl Sample {
         // What else the question asks of an event would have to be looked up in each; these counts are known from their order.
         let events = Selection::of(scope.with_traffic(Traffic::All)).event(matched.event.as_deref());
         let number = count(events.clone(), runner).await?;
-        let share = u32::try_from(number.div_ceil(EVENTS)).unwrap_or(u32::MAX / 2);
-        if share <= 1 {
+        if number <= WHOLE {
             return Ok(Self::all(is_asked));
         }
+        let share = u32::try_from(number.div_ceil(EVENTS)).unwrap_or(u32::MAX / 2);
         let (from_ms, until_ms) = scope.bounds_ms();
         let span = Span { from_ms, until_ms: until_ms.min(runner.now_ms().saturating_add(AHEAD_MS)) };
         let cuts = Cuts { span, strata: if matched.event.is_some() { STRATA } else { STRATA_OF_ANY }, share };
