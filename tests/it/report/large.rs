@@ -225,7 +225,8 @@ async fn more_people_than_a_question_holds_are_counted_by_groups() {
     const OF_TODAY: u64 = 1_600_000;
     // A set of them takes more, and twice as much while it grows.
     let store = Store::holding(200 << 20).await;
-    let (today, yesterday) = (NOW_MS - 1, NOW_MS - 86_400_000);
+    // Now is the beginning of a day: of the two that are asked about the last moments.
+    let (today, yesterday) = (NOW_MS - 1, NOW_MS - 86_400_001);
     let events = format!(
         "INSERT INTO pulse.events (project_id, type, timestamp, received_day, person_id, event_id, country) SELECT {PROJECT}, 'view', \
          fromUnixTimestamp64Milli(if(number < {PEOPLE}, {yesterday}, {today})), '2100-01-01', intHash64(number % {PEOPLE}), \
@@ -240,9 +241,9 @@ async fn more_people_than_a_question_holds_are_counted_by_groups() {
     };
     let each = (PEOPLE + OF_TODAY) as f64 / PEOPLE as f64;
     for (math, more, values, total) in [
-        ("unique_users", json!({}), json!([0, PEOPLE, OF_TODAY]), json!(PEOPLE)),
-        ("unique_users", json!({"cumulative": true}), json!([0, PEOPLE, PEOPLE]), json!(PEOPLE)),
-        ("per_user", json!({}), json!([null, 1, 1]), json!(each)),
+        ("unique_users", json!({}), json!([PEOPLE, OF_TODAY]), json!(PEOPLE)),
+        ("unique_users", json!({"cumulative": true}), json!([PEOPLE, PEOPLE]), json!(PEOPLE)),
+        ("per_user", json!({}), json!([1, 1]), json!(each)),
     ] {
         let answer = store.ask(PROJECT, "trends", &ask(math, more.clone())).await;
         assert_eq!((&answer["series"][0]["values"], &answer["series"][0]["total"]), (&values, &total), "{math} {more}");
