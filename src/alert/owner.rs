@@ -10,6 +10,7 @@ mod clock;
 mod delays;
 mod due;
 mod evaluate;
+mod owned;
 mod quiet;
 mod revise;
 mod routine;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::clock::ClockReading;
 use self::delays::{Listener, ToldDelay};
 use self::evaluate::{Evaluated, Evaluation, Next, apart, row};
+use self::owned::Owned;
 use self::turns::Turns;
 use super::Parts;
 use super::catalogue::{Catalogue, CatalogueSource, KnownRule, Origin, RuleKey};
@@ -43,7 +45,6 @@ use crate::clickhouse::{ClickHouseError, ErrorClass};
 use crate::event::ids::ProjectId;
 use crate::failpoint;
 use crate::metrics::{self, Gauge};
-use crate::store::data_version::Version;
 use crate::store::tables::alert_states::{self, AlertRow, Stored, Writer, kind};
 
 /// How often it is looked at what is due.
@@ -64,53 +65,6 @@ pub(super) enum Ended {
     Stopped,
     /// Another one has taken the alerts, or a server has forgotten who has them.
     Lost,
-}
-
-/// A rule with its state.
-struct Owned {
-    known: Arc<KnownRule>,
-    state: RuleState,
-    /// Whether it is asked about, or what came of that is not written yet.
-    is_busy: bool,
-    /// Since when it waits for others that are asked about before it.
-    queued: Option<Instant>,
-    /// Not before this it is asked again.
-    not_before: Instant,
-    /// What its question was refused for, if that was no fault of it: too much else goes on, or the store is away.
-    held_up: Option<String>,
-    /// Times in a row that this was so.
-    refusals: u32,
-    /// When slots were last judged again, and what had arrived by then; nothing is known of what arrived before somebody owned it.
-    revised: Instant,
-    arrived: Option<Version>,
-    /// The first quarter of an hour that was passed over then, since it was going on.
-    left_for_later: Option<u32>,
-    repeated: Instant,
-    /// Since when this instance knows of it.
-    since_ms: i64,
-    /// Whether the clock was set forward since it was last held against it.
-    has_leapt: bool,
-}
-
-impl Owned {
-    fn new(known: Arc<KnownRule>, state: RuleState, since_ms: i64) -> Self {
-        let now = Instant::now();
-        Self {
-            since_ms,
-            known,
-            state,
-            is_busy: false,
-            queued: None,
-            not_before: now,
-            held_up: None,
-            refusals: 0,
-            revised: now,
-            arrived: None,
-            left_for_later: None,
-            repeated: now,
-            has_leapt: false,
-        }
-    }
 }
 
 /// What came of a rule, to be written.

@@ -9,6 +9,7 @@ mod crowd;
 mod faults;
 mod fleet;
 mod heartbeat;
+mod history;
 mod kills;
 mod live;
 mod manager;
@@ -25,6 +26,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::history::changes;
 use crate::harness::clock::Clock;
 use crate::harness::receiver::{Reaction, Received, Receiver};
 use crate::harness::{Http, PATIENCE, POLL, Pulse};
@@ -170,28 +172,8 @@ impl World {
         last
     }
 
-    async fn history(&self, id: &str) -> Value {
-        let (status, history) = self.http().get(&format!("/v1/alerts/{id}/history?limit=1000")).await;
-        assert_eq!(status, StatusCode::OK, "{history}");
-        history
-    }
-
     fn hooks(&self) -> Vec<Received> {
         self.receiver.at("/hook")
-    }
-
-    /// What channels were told of a rule, oldest first: what its history says, once each of that is delivered.
-    async fn told(&self, id: &str) -> Vec<String> {
-        let waiting = async {
-            loop {
-                let history = self.history(id).await;
-                if let Some(told) = told_and_delivered(&history) {
-                    return told;
-                }
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("something is not delivered")
     }
 }
 
@@ -225,20 +207,6 @@ fn largest(kind: &str, channels: &[&str]) -> Value {
 /// An event with an amount.
 fn amounting(kind: &str, amount: u32) -> Value {
     json!({"type": kind, "anonymousId": "shop", "properties": {"amount": amount}})
-}
-
-/// What channels were told of a rule with one channel, oldest first; none while something is on its way.
-fn told_and_delivered(history: &Value) -> Option<Vec<String>> {
-    let entries = || history["history"].as_array().unwrap().iter().rev();
-    let told = entries().filter(|entry| entry["event"] == "told").map(|entry| entry["kind"].as_str().unwrap().to_owned());
-    let told: Vec<String> = told.collect();
-    (entries().filter(|entry| entry["outcome"] == "delivered").count() == told.len()).then_some(told)
-}
-
-/// What happened to a rule, oldest first.
-fn changes(history: &Value) -> Vec<&str> {
-    let all = history["history"].as_array().unwrap().iter().rev();
-    all.filter(|entry| entry["event"] == "change").map(|entry| entry["change"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]

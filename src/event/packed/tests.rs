@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use strum::VariantArray as _;
 
 use super::*;
+use crate::event::ids::{PersonKey, VisitorKey};
 
 fn header(id: u8, project: u16) -> EventHeader {
     EventHeader {

@@ -1,7 +1,6 @@
 //! Every channel against a receiver that speaks its protocol, and receivers that misbehave.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -165,14 +164,7 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     let before = world.hooks().len();
     world.pass(60);
     world.receiver.wait("/hook", before + 1).await;
-    let outcome = async |world: &World, id: &str, outcome: &str| loop {
-        let history = world.history(id).await;
-        if history["history"].as_array().unwrap().iter().any(|entry| entry["event"] == "notice" && entry["outcome"] == outcome) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    tokio::time::timeout(PATIENCE, outcome(&world, "a", "refused")).await.expect("it was not refused");
+    world.entry("a", |entry| entry["event"] == "notice" && entry["outcome"] == "refused").await;
 
     // 410: not again until the channel takes a test or is written anew.
     // All of this takes its time: each rule has a minute of its own.
@@ -181,13 +173,13 @@ async fn a_receiver_that_misbehaves_is_tried_again_under_the_same_id_and_never_f
     world.send("b", 3).await;
     world.pass(60);
     world.judged("b").await;
-    tokio::time::timeout(PATIENCE, outcome(&world, "b", "gone")).await.expect("it was not switched off");
+    world.entry("b", |entry| entry["event"] == "notice" && entry["outcome"] == "gone").await;
     world.begin_minute();
     let before = world.hooks().len();
     world.send("c", 3).await;
     world.pass(60);
     world.judged("c").await;
-    tokio::time::timeout(PATIENCE, outcome(&world, "c", "refused")).await.expect("it was told");
+    world.entry("c", |entry| entry["event"] == "notice" && entry["outcome"] == "refused").await;
     assert_eq!(world.hooks().len(), before);
     let channel = world.http().get("/v1/channels/hook").await.1;
     assert_eq!((&channel["switched_off"], &channel["of_file"]), (&json!(true), &json!(true)));

@@ -200,34 +200,14 @@ async fn events_that_come_late_revise_a_verdict_and_tell_nobody() {
     // Quarters of an hour are looked at once they are over; that it arrived is seen before, and must not be forgotten.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     world.pass(900);
-    let revised = async {
-        loop {
-            let history = world.history("signups").await;
-            let found = history["history"].as_array().unwrap().iter().find(|entry| entry["event"] == "revision").cloned();
-            if let Some(found) = found {
-                return found;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    let revision = tokio::time::timeout(PATIENCE, revised).await.expect("nothing was revised");
+    let revision = world.entry("signups", |entry| entry["event"] == "revision").await;
     assert_eq!((&revision["was"]["value"], &revision["is"]["value"]), (&json!(2.0), &json!(3.0)), "{revision}");
     assert_eq!((&revision["was"]["verdict"], &revision["is"]["verdict"]), (&json!("right"), &json!("wrong")));
     assert!(world.hooks().is_empty(), "{:#?}", world.hooks());
     assert!(changes(&world.history("signups").await).is_empty());
-    let skipped = async {
-        loop {
-            let history = world.history("asked").await;
-            let of = |entry: &&Value| entry["outcome"] == "skipped" && entry["kind"] == "revision";
-            let skipped: BTreeSet<String> =
-                history["history"].as_array().unwrap().iter().filter(of).map(|entry| entry["channel"].to_string()).collect();
-            if skipped.len() == 2 {
-                return;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, skipped).await.expect("it is not said that they are not told");
+    let skipped = world.entries("asked", 2, |entry| entry["outcome"] == "skipped" && entry["kind"] == "revision").await;
+    let channels: BTreeSet<&str> = skipped.iter().map(|entry| entry["channel"].as_str().unwrap()).collect();
+    assert_eq!((channels.len(), skipped.len()), (2, 2), "{skipped:#?}");
     assert!(world.receiver.at("/pager").is_empty() && world.receiver.at("/manager").is_empty());
     for id in ["pager", "manager"] {
         let channel = world.http().get(&format!("/v1/channels/{id}")).await.1;
@@ -263,17 +243,7 @@ async fn a_step_of_a_funnel_that_comes_late_revises_the_slot_in_which_it_was_ent
     assert_eq!(world.http().capture(&late).await.0, StatusCode::OK);
     world.http().settled().await;
     over(&mut world, 15).await;
-    let revised = async {
-        loop {
-            let history = world.history("orders").await;
-            let found = history["history"].as_array().unwrap().iter().find(|entry| entry["event"] == "revision").cloned();
-            if let Some(found) = found {
-                return found;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    let revision = tokio::time::timeout(PATIENCE, revised).await.expect("nothing was revised");
+    let revision = world.entry("orders", |entry| entry["event"] == "revision").await;
     assert_eq!((&revision["slot"], &revision["was"]["value"], &revision["is"]["value"]), (&json!(time(slot)), &json!(0.0), &json!(1.0)));
 }
 
@@ -385,8 +355,8 @@ async fn a_twentieth_of_the_events_that_comes_two_hours_late_revises_verdicts_an
     println!("{late} of {all} events came 2 h late: {} revisions, {} pages as before", MINUTES.len() - 1, world.hooks().len());
 }
 
-#[tokio::test]
-async fn a_rule_is_judged_on_where_the_clock_was_ahead_for_a_while() {
+/// A rule `loud` that was judged by a clock two hours ahead, which is right again; and up to where it was.
+async fn judged_ahead() -> (World, Value) {
     let mut world = World::start("", &[]).await;
     world.put("loud", &many("loud", &["hook"])).await;
     world.judged("loud").await;
@@ -394,6 +364,12 @@ async fn a_rule_is_judged_on_where_the_clock_was_ahead_for_a_while() {
     let ahead = world.judged("loud").await["judged_through"].clone();
     world.pass(-7_200);
     world.until("loud", |rule| rule["judged_through"].as_str() < ahead.as_str()).await;
+    (world, ahead)
+}
+
+#[tokio::test]
+async fn a_rule_is_judged_on_where_the_clock_was_ahead_for_a_while() {
+    let (mut world, ahead) = judged_ahead().await;
     world.begin_minute();
     world.send("loud", 3).await;
     world.begin_minute();
@@ -409,13 +385,7 @@ async fn a_rule_is_judged_on_where_the_clock_was_ahead_for_a_while() {
 
 #[tokio::test]
 async fn an_outage_after_a_clock_that_was_ahead_leaves_out_no_slot() {
-    let mut world = World::start("", &[]).await;
-    world.put("loud", &many("loud", &["hook"])).await;
-    world.judged("loud").await;
-    world.leap(7_200).await;
-    let ahead = world.judged("loud").await["judged_through"].clone();
-    world.pass(-7_200);
-    world.until("loud", |rule| rule["judged_through"].as_str() < ahead.as_str()).await;
+    let (mut world, _) = judged_ahead().await;
     world.begin_minute();
     let minute = world.now_ms().div_euclid(MINUTE_MS) * MINUTE_MS;
     world.send("loud", 3).await;

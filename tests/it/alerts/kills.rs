@@ -6,7 +6,8 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::fleet::owns;
-use super::{MINUTE_MS, amounting, ask, largest, told_and_delivered, write};
+use super::history::told_and_delivered;
+use super::{MINUTE_MS, amounting, ask, largest, write};
 use crate::harness::clickhouse::Cluster;
 use crate::harness::clock::Clock;
 use crate::harness::kafka::Kafka;

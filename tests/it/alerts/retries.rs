@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{World, largest};
+use crate::harness::eventually;
 use crate::harness::receiver::{Reaction, Receiver};
-use crate::harness::{PATIENCE, POLL, eventually};
 
 /// More than is read of an answer with what lies in the buffers of both ends of a connection, and far less than comes of one without an end.
 const FEW_BYTES: usize = 16 << 20;
@@ -22,17 +22,7 @@ async fn a_notice_that_is_answered_500_three_times_is_taken_the_fourth_time_with
     world.receiver.react([fails.clone(), fails.clone(), fails, Reaction::Endless]);
     world.order(9).await;
     world.pass(60);
-    let delivered = async {
-        loop {
-            let history = world.history("orders").await;
-            let ended = history["history"].as_array().unwrap().iter().find(|entry| entry["outcome"] == "delivered").cloned();
-            if let Some(ended) = ended {
-                return ended;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    let ended = tokio::time::timeout(PATIENCE, delivered).await.expect("it is not delivered");
+    let ended = world.entry("orders", |entry| entry["outcome"] == "delivered").await;
     assert_eq!(ended["attempts"], 4, "{ended:#}");
     let tried = world.hooks();
     let ids: BTreeSet<&str> = tried.iter().map(|tried| tried.header("webhook-id")).collect();
