@@ -21,6 +21,7 @@ use super::judge::RuleState;
 use super::machine::Line;
 use super::notice::{Kind, Notice};
 use super::observe::{Span, instant};
+use super::outbox::Ended;
 use super::rule::{Rule, RuleBody, SavedRule};
 use super::saving::{self, Expected, Write, unknown};
 use super::target::Sent;
@@ -409,14 +410,13 @@ impl Asking<'_> {
         if is_on_again {
             saving::switch_on(&self.parts.store, channel).await?;
         }
-        let (outcome, why) = match sent {
-            Sent::Done if is_on_again => ("delivered", "it answered 410 before, and is switched on again".to_owned()),
-            Sent::Done => ("delivered", String::new()),
-            Sent::Partly(why) => ("partly_delivered", why),
-            Sent::Skipped(why) => ("skipped", why),
-            Sent::Later { why, .. } => ("failed", why),
-            Sent::Gone => ("gone", "the receiver answers 410".to_owned()),
-            Sent::Never(why) => ("refused", why),
+        // A test is not tried again.
+        let outcome = if matches!(sent, Sent::Later { .. }) { "failed" } else { Ended::of(&sent).as_str() };
+        let why = match sent {
+            Sent::Done if is_on_again => "it answered 410 before, and is switched on again".to_owned(),
+            Sent::Done => String::new(),
+            Sent::Gone => "the receiver answers 410".to_owned(),
+            Sent::Partly(why) | Sent::Skipped(why) | Sent::Never(why) | Sent::Later { why, .. } => why,
         };
         Ok(json!({"id": id, "outcome": outcome, "why": why, "webhook_id": delivery.id, "switched_off": is_off && !is_on_again}))
     }

@@ -1,11 +1,11 @@
 //! Rules that were judged by a clock that was ahead: they go on by the clock that there is now.
 //!
 //! A clock that is ahead makes slots due that have not begun, and once it is right again none would be due before it is there again. So such a
-//! rule goes on behind the newest slot that is ripe now. Promises: slots that were judged by then stay judged until they have come, and are
-//! judged then with what came in them, after an outage too; late events revise them as any; alerts stay as they are until the next slot says
-//! more, so nothing is told twice for this alone, and what is told of a slot once more has the id that it had. A clock that is behind for a
-//! while looks the same when it is found out: once it is set forward, slots that were judged before are not judged again. Whether time has passed
-//! or the clock was set is known to an owner that was there: where it was set while nobody owned the alerts, they are.
+//! rule goes on behind the newest slot that is ripe now. Promises: slots that such a clock made due are judged again once they have come, also
+//! after an outage; late events revise them as any; alerts stay as they are until the next slot says more, so nothing is told twice for this
+//! alone, and what is told of a slot once more has the id that it had. A clock that is behind for a while looks the same when it is found out: once
+//! it is set forward, slots that were judged before are not judged again. An owner tells the two apart by the time that has passed; where the
+//! clock was set forward while nobody owned the alerts, or the machine was suspended, it cannot: then slots are judged twice, or passed over.
 
 use std::sync::Arc;
 

@@ -32,7 +32,7 @@ const MOST_PAUSES: u32 = 12;
 const NOT_YET: Duration = Duration::from_secs(1);
 /// A verdict that comes this much later than it could is late.
 const LATE_MS: i64 = 60_000;
-/// How long a slot may wait for its events before it is said that nothing is judged, milliseconds: channels of its rule are told then, by default.
+/// How long a slot may wait for its events before it is said that nothing is judged, milliseconds.
 const STANDS_STILL_MS: i64 = 600_000;
 /// How long a rule whose data is there may wait for others, and what is said of it then.
 const QUEUED: Duration = Duration::from_secs(60);
@@ -103,18 +103,23 @@ impl Owner {
         self.note_leap(now_ms);
         self.follow_clock(now_ms);
         let mut oldest_ms = now_ms;
-        let mut keys: Vec<(i64, RuleKey)> = Vec::new();
-        for (key, owned) in &mut self.rules {
+        let (mut keys, mut overdue): (Vec<(i64, RuleKey)>, Vec<(i64, RuleKey)>) = Default::default();
+        for (key, owned) in &self.rules {
             let ripe = owned.ripe_ms(now_ms);
             oldest_ms = oldest_ms.min(ripe.unwrap_or(now_ms));
+            // Also one that is asked about or has to pause now.
+            if let Some(ripe) = ripe.filter(|ripe| now_ms - owned.waits_since(*ripe) >= STANDS_STILL_MS) {
+                overdue.push((ripe, key.clone()));
+            }
             if let Some(ripe) = ripe.filter(|ripe| *ripe <= now_ms && !owned.is_busy && owned.not_before <= Instant::now()) {
                 keys.push((ripe, key.clone()));
             }
         }
         Gauge::AlertsOldestSlot.set((now_ms - oldest_ms) as f64 / 1_000.0);
         // Without anything due nothing is asked of the store.
-        self.through = if keys.is_empty() { None } else { self.parts.judging.data_through(now_ms).await };
-        self.stands_still = keys.iter().any(|(ripe, key)| now_ms - ripe >= STANDS_STILL_MS && !self.is_there(key, *ripe));
+        let asks = !(keys.is_empty() && overdue.is_empty());
+        self.through = if asks { self.parts.judging.data_through(now_ms).await } else { None };
+        self.stands_still = overdue.iter().any(|(ripe, key)| !self.is_there(key, *ripe));
         keys.iter().for_each(|(ripe, key)| self.note_waiting(key, *ripe, now_ms));
         self.queue = self.turns.order(keys);
         self.tell_kept_back(now_ms);
@@ -190,7 +195,7 @@ impl Owner {
         let owned = self.rules.get_mut(key)?;
         let known = Arc::clone(&owned.known);
         // The slot that a new rule would be judged for goes with the clock: it waits since it is known.
-        let since = owned.state.cursor.map_or(owned.since_ms, |_| ripe);
+        let since = owned.waits_since(ripe);
         if owned.state.health.delayed_since != 0 || now_ms - since < LATE_MS.min(millis(known.rule.body.missed_after)) {
             return None;
         }
@@ -431,6 +436,11 @@ impl Owned {
             None => rule.closed_slot(now_ms - rule.delay_ms())?,
         };
         rule.ripe_ms(next)
+    }
+
+    /// Since when the next slot waits that may be judged from `ripe` on: of a rule that was never judged, since it is known.
+    fn waits_since(&self, ripe: i64) -> i64 {
+        self.state.cursor.map_or(self.since_ms, |_| ripe)
     }
 }
 

@@ -73,8 +73,8 @@ impl Owner {
         let mut begun = Vec::new();
         for (key, notice) in due {
             let Some(owned) = self.rules.get(&key) else { continue };
-            for id in &owned.known.rule.body.channels {
-                let channel = self.catalogue.channel(ProjectId(key.project), id).filter(may_be_told);
+            for id in self.listening(&owned.known) {
+                let channel = self.catalogue.channel(ProjectId(key.project), &id).filter(may_be_told);
                 begun.extend(channel.map(|channel| unrecorded(channel, notice.clone(), now_ms)));
             }
         }
@@ -210,7 +210,9 @@ impl Owner {
     /// That it cannot be judged, where that was told.
     fn failure(&self, owned: &Owned, kind: Kind, now_ms: i64) -> Option<Notice> {
         let failed_at = owned.state.health.told_failed_at;
-        (failed_at != 0).then(|| Notice { episode: failed_at, ..self.about(&owned.known).notice(kind, failed_at, now_ms) })
+        // It began with the slot that failed, and ends with the last one.
+        let slot = if kind == Kind::Judging { owned.state.cursor.unwrap_or(now_ms).max(failed_at) } else { failed_at };
+        (failed_at != 0).then(|| Notice { episode: failed_at, ..self.about(&owned.known).notice(kind, slot, now_ms) })
     }
 
     /// Leaves nothing of the state of a rule of which nobody was told.

@@ -14,8 +14,8 @@ impl Owned {
 }
 
 impl Owner {
-    /// The channels that are told what comes of a rule. Those that it names anew hear first what goes on
-    /// ([`Owner::change_channels`]): it would be told to them twice, or its end alone.
+    /// The channels that are told what comes of a rule. Those that it names anew are left out until they were told what goes on
+    /// ([`Owner::change_channels`]): else they would hear of it twice, or of its end alone.
     pub(super) fn listening(&self, known: &KnownRule) -> Vec<String> {
         let told = self.rules.get(&known.key).map_or(known.rule.body.channels.as_slice(), Owned::told_channels);
         known.rule.body.channels.iter().filter(|id| told.contains(id)).cloned().collect()

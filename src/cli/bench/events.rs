@@ -68,6 +68,8 @@ pub(super) type OfNames = [u32; NAMES.len()];
 pub(super) struct Made {
     /// Events that are no copies of others.
     pub(super) fresh: u64,
+    /// When the minute began in which it was made.
+    pub(super) minute_ms: i64,
     pub(super) of_names: OfNames,
 }
 
@@ -132,9 +134,20 @@ impl Events {
         let (anonymous, known, identify) = (templates(Kind::Anonymous), templates(Kind::Known), templates(Kind::Identify));
         let sessions = (0..SESSIONS).map(|_| session(&mut random)).collect();
         let lateness_ms = lateness.as_millis().max(1) as f64;
-        let (made, of_names, minute_ms) = Default::default();
-        let (offline, last) = Default::default();
-        Self { anonymous, known, identify, sessions, offline, random, sender, lateness_ms, made, of_names, minute_ms, last }
+        Self {
+            anonymous,
+            known,
+            identify,
+            sessions,
+            offline: Default::default(),
+            random,
+            sender,
+            lateness_ms,
+            made: 0,
+            of_names: OfNames::default(),
+            minute_ms: 0,
+            last: Vec::new(),
+        }
     }
 
     /// Appends a batch of `size` events as a JSON array.
@@ -154,7 +167,7 @@ impl Events {
             }
         }
         out.push(b']');
-        Made { fresh, of_names: self.of_names }
+        Made { fresh, minute_ms: self.minute_ms as i64, of_names: self.of_names }
     }
 
     fn event(&mut self, now_ms: u64, out: &mut Vec<u8>) {

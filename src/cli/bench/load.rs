@@ -117,8 +117,7 @@ impl Sender {
         while due < end {
             tokio::time::sleep_until(due.into()).await;
             body.clear();
-            let made_ms = clock::now_ms();
-            let made = self.events.batch(self.batch, made_ms, &mut body);
+            let made = self.events.batch(self.batch, clock::now_ms(), &mut body);
             sent.distinct += made.fresh;
             request.clear();
             request.extend_from_slice(format!("{}{}\r\n\r\n", self.head, body.len()).as_bytes());
@@ -129,8 +128,7 @@ impl Sender {
             }
             sent.acked += self.batch as u64;
             if self.keeps_accepted {
-                let minute_ms = made_ms.div_euclid(60_000) * 60_000;
-                sent.accepted.push(Accepted { at_ms: clock::now_ms(), minute_ms, of_names: made.of_names });
+                sent.accepted.push(Accepted { at_ms: clock::now_ms(), minute_ms: made.minute_ms, of_names: made.of_names });
             }
             if let Some(ack) = &mut sent.ack {
                 ack.saturating_record(due.elapsed().as_micros() as u64);

@@ -3,8 +3,9 @@
 //! A statement finds the events that fit steps or exclusions and says of each whose it is, when it was and what it fits; what chains they
 //! make is decided here ([`fold`]), by existence and to the letter, whatever order they arrived in. Events may follow the range by as much
 //! as the window; nothing after now exists.
-//! Cost: one scan of the events of the range and the window behind it, and the order of those that fit: 16 bytes for each (8 more for
-//! `sessions`), a third of it once memory is short ([`packed`]), and what their different values of `hold` and of a breakdown take. Where
+//! Cost: one scan of the events of the range and the window behind it, and the order of those that fit: 16 bytes for each, a third of it once
+//! memory is short ([`packed`]), or 24 for `sessions` and 12 more with places in the log, which are not packed; and what their different
+//! values of `hold` and of a breakdown take, some 35 bytes each. Where
 //! that is more than memory may hold (`query.max_memory`) those of some people are folded first and the rest is read again, in up to 64
 //! passes; beyond that the question is refused. A breakdown takes another scan for the values; it, `strict`, `totals` and steps that share
 //! events take a third one of those who have different events in one millisecond, if there are any: their order in the log tells.

@@ -12,6 +12,8 @@
 mod estimate;
 mod slices;
 
+use std::collections::VecDeque;
+
 use self::estimate::{Part, Seen};
 use self::slices::{Slices, Span};
 use crate::query::ask::selection::{Selection, Traffic};
@@ -29,7 +31,7 @@ const STRATA: u32 = 16;
 const STRATA_OF_ANY: u32 = 8;
 /// Where half of the slices of so many strata hold nothing, there are as many times more of them ...
 const MORE_STRATA: u32 = 4;
-/// ... up to so many: then one is a day where no beginning was asked for.
+/// ... up to so many: then one is of two or three days where no beginning was asked for.
 const MOST_STRATA: u32 = 8_192;
 /// Most types that a statement names.
 const MOST_TYPES: u64 = 100;
@@ -160,19 +162,27 @@ impl Sliced {
     async fn without_rare(self, events: Selection, number: u64, runner: &mut StatementRunner<'_>) -> Result<Self, QueryError> {
         let found = Select::default().column("type").column("count()").from(events.clone().and(self.slices.condition()));
         let found = found.then(" GROUP BY type ORDER BY count() DESC, type LIMIT ").then(Expr::uint(MOST_TYPES));
-        let (mut types, mut others) = (Vec::new(), number as f64);
+        let (mut types, mut rarer, mut rest) = (Vec::new(), VecDeque::new(), number as f64);
         for row in runner.rows(found.into()).await? {
-            if others <= EVENTS as f64 / 2.0 {
-                break;
-            }
             let [name, found] = row.columns();
-            types.push(name.text().to_owned());
-            others -= found.uint() as f64 * self.seen.factor();
+            match rest <= EVENTS as f64 / 2.0 {
+                true => rarer.push_back(name.text().to_owned()),
+                false => types.push(name.text().to_owned()),
+            }
+            rest -= found.uint() as f64 * self.seen.factor();
         }
-        let mut others = count(events.clone().and(is_of(&types).negated()), runner).await?;
+        let others_than = |types: &[String]| events.clone().and(is_of(types).negated());
+        let mut others = count(others_than(&types), runner).await?;
+        // Slices may have more of a type than its part, so that those that are left are more than reckoned.
+        while others > EVENTS
+            && let Some(next) = rarer.pop_front()
+        {
+            types.push(next);
+            others = count(others_than(&types), runner).await?;
+        }
         // A type that is rare may have much in a slice.
         while let Some((_, fewer)) = types.split_last().filter(|_| others <= EVENTS) {
-            let with_last = count(events.clone().and(is_of(fewer).negated()), runner).await?;
+            let with_last = count(others_than(fewer), runner).await?;
             if with_last > EVENTS {
                 break;
             }
@@ -239,7 +249,7 @@ impl Cuts {
             if held >= self.strata as usize || strata >= MOST_STRATA {
                 return Ok((held > 0).then_some((slices, seen)));
             }
-            strata *= MORE_STRATA;
+            strata = (strata * MORE_STRATA).min(MOST_STRATA);
         }
     }
 }

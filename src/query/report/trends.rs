@@ -299,18 +299,19 @@ impl Trends {
     /// The lines of one series in `range`: those of `tops`, and what else there is.
     async fn lines(&self, runner: &mut StatementRunner<'_>, range: &Range, series: &Series, tops: &Tops) -> Result<Lines, QueryError> {
         let lines = self.counted(runner, range, series, tops).await;
+        let Some(spared) = sparing(series, &lines) else { return lines };
         // A group has a bit for each bucket.
         let fits = self.shape.is_cumulative || series.trailing_days().is_none() && Buckets::of(range, self.interval)?.len() <= MOST_BITS;
-        match sparing(series, &lines).filter(|series| fits || !series.is_grouped()) {
-            Some(series) => match series.ratio_of() {
-                Some([events, persons]) => {
-                    let events = self.counted(runner, range, &events, tops).await?;
-                    let persons = self.counted(runner, range, &persons, tops).await?;
-                    Ok(Lines::computed(&Formula::ratio(), &[events, persons]))
-                }
-                None => self.counted(runner, range, &series, tops).await,
-            },
-            None => lines,
+        if spared.is_grouped() && !fits {
+            return lines;
+        }
+        match spared.ratio_of() {
+            Some([events, persons]) => {
+                let events = self.counted(runner, range, &events, tops).await?;
+                let persons = self.counted(runner, range, &persons, tops).await?;
+                Ok(Lines::computed(&Formula::ratio(), &[events, persons]))
+            }
+            None => self.counted(runner, range, &spared, tops).await,
         }
     }
 

@@ -57,9 +57,9 @@ pub mod kind {
 
 /// What entries of the history begin with that say how the delivery of a notice stands.
 pub const DELIVERY: &str = "notice:";
-/// How the delivery of a notice stands that nobody need look after: the channel has it, or has no word for it.
+/// The channel has the notice: nobody need look after it.
 pub const DELIVERED: &str = "delivered";
-/// As [`DELIVERED`] says.
+/// The channel has no word for the notice: neither need anybody look after that.
 pub const SKIPPED: &str = "skipped";
 
 /// A row.

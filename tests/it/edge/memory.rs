@@ -242,8 +242,8 @@ async fn connections_cost_little_whether_they_idle_or_never_end() {
     let without_key = [post("/v1/events", "", 64 << 10).into_bytes(), vec![b'x'; (64 << 10) - 1]].concat();
     let headers = format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}", "a".repeat(250_000)).into_bytes();
     let cases = [("idle", 400, &b""[..], MOST), ("bodies without a key", 200, &without_key, MOST), ("heads", 200, &headers, MOST)];
-    // Half of what bodies may hold together, and buffers, and what a slow machine has not given back yet of what they grew out of.
-    for (name, connections, beginning, most) in cases.into_iter().chain([("unfinished imports", 40, half.as_slice(), 5 * MOST / 2)]) {
+    // Half of what bodies may hold together, and buffers.
+    for (name, connections, beginning, most) in cases.into_iter().chain([("unfinished imports", 40, half.as_slice(), 2 * MOST)]) {
         let rise = Rise::of(&pulse);
         let held = begun(&pulse, connections, beginning).await;
         super::good(&pulse.http).await;

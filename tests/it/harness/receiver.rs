@@ -12,10 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use super::{PATIENCE, POLL};
+
+/// Bytes.
+const SEND_BUFFER: u32 = 64 << 10;
 
 /// What the receiver does with a request.
 #[derive(Clone, Debug)]
@@ -80,7 +83,12 @@ impl Receiver {
 
     /// At an address of this machine; what comes is encrypted if there is an acceptor.
     pub(crate) async fn start_at(address: SocketAddr, acceptor: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap_or_else(|problem| panic!("{address}: {problem}"));
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        // What lies in a buffer tells nothing of what is read.
+        socket.set_send_buffer_size(SEND_BUFFER).unwrap();
+        socket.bind(address).unwrap_or_else(|problem| panic!("{address}: {problem}"));
+        let listener = socket.listen(1_024).unwrap();
         let (heard, connections) = Default::default();
         let receiver = Self { address: listener.local_addr().unwrap(), heard, connections };
         let heard = receiver.heard.clone();

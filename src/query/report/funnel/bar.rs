@@ -96,7 +96,7 @@ impl FunnelBar {
             return Ok(Box::new(move |outcome| Lines::of(&lines, outcome.group) == number));
         }
         let seen = self.funnel.seen(self.whole(), runner.now_ms()).unwrap_or_else(|| self.entries.clone());
-        let events = self.funnel.step_events(runner.scope(&seen));
+        let events = self.funnel.attributed_events(runner.scope(&seen));
         let numbers = lines::numbers_of(runner, by, line, events).await?;
         Ok(Box::new(move |outcome| numbers.contains(&outcome.group)))
     }

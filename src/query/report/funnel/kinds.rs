@@ -1,7 +1,11 @@
 //! What is alike of the events of a funnel, by numbers: most events of a part are of few kinds, and a number takes less room than what it
 //! stands for.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+
+use super::packed::push;
 
 /// What is told of an event but for whose it is and when it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -18,17 +22,19 @@ pub(super) struct Kind {
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
     kinds: Vec<Kind>,
-    numbers: HashMap<Kind, u64, foldhash::fast::RandomState>,
+    /// By their kinds.
+    numbers: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
 }
 
 /// The kind of the event before, which most have again, and its number.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Last {
+pub(super) struct LastKind {
     pub(super) kind: Kind,
     pub(super) number: u64,
 }
 
-impl Default for Last {
+impl Default for LastKind {
     fn default() -> Self {
         // No event is of it: there are not so many steps and exclusions.
         Self { kind: Kind { bits: u32::MAX, ..Kind::default() }, number: 0 }
@@ -40,12 +46,22 @@ impl Kinds {
     // Few events come here, and what most do has to be short: apart from this a third less.
     #[inline(never)]
     pub(super) fn number(&mut self, kind: Kind) -> u64 {
-        let next = self.kinds.len() as u64;
-        let number = *self.numbers.entry(kind).or_insert(next);
-        if number == next {
-            self.kinds.push(kind);
+        let Self { kinds, numbers, hasher } = self;
+        let of = |number: &u32| kinds.get(*number as usize);
+        let hash = hasher.hash_one(kind);
+        if let Some(number) = numbers.find(hash, |number| of(number) == Some(&kind)) {
+            return u64::from(*number);
         }
-        number
+        // There are no more of them than a clock tells apart.
+        let next = kinds.len() as u32;
+        numbers.insert_unique(hash, next, |number| of(number).map_or(0, |kind| hasher.hash_one(kind)));
+        push(kinds, kind);
+        u64::from(next)
+    }
+
+    /// Gives back what new numbers need.
+    pub(super) fn close(&mut self) {
+        self.numbers = HashTable::new();
     }
 
     /// The kind of that number.
@@ -55,7 +71,6 @@ impl Kinds {
 
     /// What they take, bytes.
     pub(super) fn bytes(&self) -> usize {
-        // A table keeps a byte beside each of its entries.
-        self.kinds.capacity() * size_of::<Kind>() + self.numbers.capacity() * (size_of::<(Kind, u64)>() + 1)
+        self.kinds.capacity() * size_of::<Kind>() + self.numbers.allocation_size()
     }
 }

@@ -207,7 +207,10 @@ impl Outcomes {
         for mut part in parts {
             let (bytes, mut order) = (part.bytes(), self.held.another());
             order.set(part.order_bytes()).map_err(Unfolded::Full)?;
-            self.add_part(&mut part, folding, &mut budget)?;
+            let by_key = part.by_key(folding.clock);
+            // What was unpacked stays beside.
+            order.set(part.bytes().saturating_sub(bytes)).map_err(Unfolded::Full)?;
+            self.add_part(&part, by_key, folding, &mut budget)?;
             drop(part);
             folding.waiting.release(bytes);
             self.hold().map_err(Unfolded::Full)?;
@@ -215,9 +218,9 @@ impl Outcomes {
         Ok(self)
     }
 
-    fn add_part(&mut self, part: &mut Part, folding: &Folding, budget: &mut Budget) -> Result<(), Unfolded> {
+    fn add_part(&mut self, part: &Part, by_key: Vec<Range<usize>>, folding: &Folding, budget: &mut Budget) -> Result<(), Unfolded> {
         let (clock, counting, mut events) = (folding.clock, &folding.counting, Vec::new());
-        for of_key in part.by_key(clock) {
+        for of_key in by_key {
             if folding.is_abandoned.load(Ordering::Relaxed) {
                 return Err(QueryError::too_slow().into());
             }

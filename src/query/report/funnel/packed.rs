@@ -14,6 +14,14 @@ pub(super) struct Clock {
     kind_bits: u32,
 }
 
+/// Appends a value; grows by an eighth: more than half of what is held would lie idle otherwise.
+pub(super) fn push<T>(values: &mut Vec<T>, value: T) {
+    if values.len() == values.capacity() {
+        values.reserve_exact((values.len() / 8).max(16));
+    }
+    values.push(value);
+}
+
 /// An event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {

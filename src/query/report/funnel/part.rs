@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::kinds::{Kind, Kinds, Last};
-use super::packed::{Clock, Packed, Row};
+use super::kinds::{Kind, Kinds, LastKind};
+use super::packed::{Clock, Packed, Row, push};
 
 /// Into how many buckets the events of a part are put before each is sorted by itself: of millions of events a bucket has some hundred then.
 const BUCKETS: usize = 2_048;
@@ -19,7 +19,7 @@ const BITS_OF_PART: u32 = 8;
 #[repr(C, align(64))]
 pub(super) struct Part {
     rows: Vec<Row>,
-    last: Last,
+    last: LastKind,
     /// Those that are no longer among `rows`; none where there are columns.
     packed: Packed,
     kinds: Kinds,
@@ -42,14 +42,6 @@ pub(super) struct LogPosition {
 struct Numbered {
     row: Row,
     number: u32,
-}
-
-/// Grows by an eighth: more than half of what is held would lie idle otherwise.
-fn push<T>(values: &mut Vec<T>, value: T) {
-    if values.len() == values.capacity() {
-        values.reserve_exact((values.len() / 8).max(16));
-    }
-    values.push(value);
 }
 
 /// Rows in order: by the first bits of their keys at once, and then those of each bucket, which are few.
@@ -86,7 +78,7 @@ impl Part {
     /// The number of a kind among those of the part.
     pub(super) fn number(&mut self, kind: Kind) -> u64 {
         if self.last.kind != kind {
-            self.last = Last { kind, number: self.kinds.number(kind) };
+            self.last = LastKind { kind, number: self.kinds.number(kind) };
         }
         self.last.number
     }
@@ -165,8 +157,9 @@ impl Part {
         self.rows.get(event).map_or(0, |row| row.key)
     }
 
-    /// Puts the events in order; returns where those of each key are.
+    /// Puts the events in order, of which there will be no more; returns where those of each key are.
     pub(super) fn by_key(&mut self, clock: Clock) -> Vec<Range<usize>> {
+        self.kinds.close();
         if self.has_columns() {
             self.sort_with_columns(clock);
         } else if self.packed.rows() == 0 {
@@ -213,9 +206,10 @@ impl Part {
     /// Whether two of these events, which are in order, are of one millisecond and not the same in all that was read of them: then
     /// their places in the log tell which is the first.
     pub(super) fn is_tied(&self, clock: Clock, events: Range<usize>) -> bool {
-        let is_told_apart = |pair: &[Row]| pair.first().zip(pair.last()).is_some_and(|(one, next)| one != next || !self.persons.is_empty());
+        // Of some of one millisecond that are not all alike, two that follow each other are not.
+        let are_alike = |one: usize| self.rows.get(one) == self.rows.get(one + 1) && self.person(one) == self.person(one + 1);
         let is_same_time = |pair: &[Row]| pair.first().zip(pair.last()).is_some_and(|(one, next)| clock.is_same_time(one, next));
-        self.rows(events).windows(2).any(|pair| is_same_time(pair) && is_told_apart(pair))
+        events.clone().zip(self.rows(events).windows(2)).any(|(one, pair)| is_same_time(pair) && !are_alike(one))
     }
 
     /// Some of the events.

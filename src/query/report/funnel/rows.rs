@@ -1,6 +1,6 @@
 //! The events of a funnel as they come from the store: whose, when, which steps, and no more than the question needs.
 //!
-//! Events are kept in parts by their keys, 16 bytes each and 8 for each column beside. What does not fit while they come is packed where
+//! Events are kept in parts by their keys, 16 bytes each, 8 for a person and 12 for a place beside. What does not fit while they come is packed where
 //! there are no columns, to about a third; where that is not enough parts are let go, the last ones first: the parts that are left are
 //! whole, and the others are read again once these are folded.
 
