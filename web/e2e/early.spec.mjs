@@ -65,14 +65,16 @@ test("what asks early may be away, fail or ask something else: the page asks its
   await late;
   await page.waitForLoadState("load");
   expect(await page.evaluate(() => window.pulse_early)).toBe(null);
-  const other = `window.pulse_early = { body: "{}", project: "default", answer: new Promise(() => {}), running: (window.other = new AbortController()) };`;
-  await page.route("**/assets/early-*.js", (route) => route.fulfill({ contentType: "text/javascript", body: other }));
-  await page.route("**/assets/screen-*.js", async (route) => {
-    await page.waitForFunction(() => window.other);
-    await route.continue();
-  });
-  await shown("of another question", [own]);
-  expect(await page.evaluate(() => window.other.signal.aborted)).toBe(true);
+  for (const [what, body, project] of [["of another question", "{}", "default"], ["of another project", own, "other"]]) {
+    const other = `window.pulse_early = { body: ${JSON.stringify(body)}, project: "${project}", answer: new Promise(() => {}), running: (window.other = new AbortController()) };`;
+    await page.route("**/assets/early-*.js", (route) => route.fulfill({ contentType: "text/javascript", body: other }));
+    await page.route("**/assets/screen-*.js", async (route) => {
+      await page.waitForFunction(() => window.other);
+      await route.continue();
+    });
+    await shown(what, [own]);
+    expect(await page.evaluate(() => window.other.signal.aborted), what).toBe(true);
+  }
 });
 
 test("nothing is asked early for nobody, or for the one whom a link may replace", async ({ page }) => {

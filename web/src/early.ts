@@ -1,6 +1,6 @@
-// Asks what the page will ask before its script is there, which is larger: the answer takes long, too. By the functions of the page itself, so that
-// it is the same question; built as a file of its own, without Preact (`still.ts`). A head start and no more: the page asks by itself where this
-// does not, or where something else is to be asked.
+// Asks what the page will ask while the script of the page, which is larger, is still on its way. By the functions of the page itself, so that it is
+// the same question; built as a file of its own, without Preact (`still.ts`). A head start and no more: the page asks by itself where this does not,
+// or where something else is to be asked.
 import { first_request } from "./api/ask";
 import { linked_key, remembered, session, signed } from "./api/client";
 import { QUESTIONS } from "./api/early";

@@ -103,7 +103,8 @@ impl Owner {
         self.note_leap(now_ms);
         self.follow_clock(now_ms);
         let mut oldest_ms = now_ms;
-        let (mut keys, mut overdue): (Vec<(i64, RuleKey)>, Vec<(i64, RuleKey)>) = Default::default();
+        let mut keys: Vec<(i64, RuleKey)> = Vec::new();
+        let mut overdue = Vec::new();
         for (key, owned) in &self.rules {
             let ripe = owned.ripe_ms(now_ms);
             oldest_ms = oldest_ms.min(ripe.unwrap_or(now_ms));

@@ -174,7 +174,7 @@ async fn more_events_than_memory_holds_are_folded_in_passes_and_many_more_are_re
 
 /// A store in which people view and then buy, and the first of them view twice in one millisecond, with different countries; and what it was
 /// asked for of events.
-struct Meetings {
+struct TiedStore {
     people: u64,
     tied: u64,
     asked: Arc<Mutex<Vec<Read>>>,
@@ -190,7 +190,7 @@ struct Read {
 
 /// An event of one of them: its bits, the number of its country, and its place in the log.
 #[derive(Clone, Copy)]
-struct Met {
+struct TiedEvent {
     at_ms: i64,
     bits: u32,
     country: u64,
@@ -202,11 +202,11 @@ const PLACE: &str = "log_offset * 65536 + log_index";
 /// Reads the events of some keys alone.
 const OF_KEYS: &str = " AND key IN {p";
 
-impl Meetings {
-    fn events(&self, person: u64) -> Vec<Met> {
-        let view = Met { at_ms: NOW_MS - 1_000, bits: 1, country: 1, place: 2 };
-        let another = (person < self.tied).then_some(Met { country: 2, place: 1, ..view });
-        let buy = Met { at_ms: view.at_ms + 1, bits: 2, country: 0, place: 3 };
+impl TiedStore {
+    fn events(&self, person: u64) -> Vec<TiedEvent> {
+        let view = TiedEvent { at_ms: NOW_MS - 1_000, bits: 1, country: 1, place: 2 };
+        let another = (person < self.tied).then_some(TiedEvent { country: 2, place: 1, ..view });
+        let buy = TiedEvent { at_ms: view.at_ms + 1, bits: 2, country: 0, place: 3 };
         [view].into_iter().chain(another).chain([buy]).collect()
     }
 
@@ -240,7 +240,7 @@ impl Meetings {
     }
 }
 
-impl Run for Meetings {
+impl Run for TiedStore {
     async fn run(&self, _: Statement) -> Result<Answer, QueryError> {
         Ok(Answer::default())
     }
@@ -267,7 +267,7 @@ async fn places_in_the_log_are_read_of_those_alone_whose_line_depends_on_them_wh
         (100_010, 100_001, json!({"breakdown": "country"}), vec![all, places(None)]),
     ] {
         let asked = Arc::default();
-        let store = Meetings { people, tied, asked: Arc::clone(&asked) };
+        let store = TiedStore { people, tied, asked: Arc::clone(&asked) };
         let limits = QueryConfig { max_time: Duration::from_secs(3_600), ..QueryConfig::default() };
         let queries = Queries::new(store, limits.check().unwrap(), LoadedBy::ThisProcess(Arc::default()));
         let answer = queries.answer(PROJECT, "funnel", with(more).to_string().as_bytes(), NOW_MS).await.unwrap();

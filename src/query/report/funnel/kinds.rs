@@ -74,3 +74,21 @@ impl Kinds {
         self.kinds.capacity() * size_of::<Kind>() + self.numbers.allocation_size()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_one_number_and_little_room_however_many_there_are() {
+        const KINDS: u64 = 100_000;
+        let mut kinds = Kinds::default();
+        let kind = |group: u64| Kind { bits: 1 + group as u32 % 3, held: group / 2, group };
+        let numbers: Vec<u64> = (0..KINDS).map(|group| kinds.number(kind(group))).collect();
+        assert!(numbers.iter().zip(0..).all(|(number, group)| *number == group && kinds.number(kind(group)) == group));
+        assert!((0..KINDS).all(|group| kinds.of(group) == kind(group)));
+        assert!(kinds.bytes() < 45 * KINDS as usize, "{} bytes", kinds.bytes());
+        kinds.close();
+        assert!(kinds.bytes() < 30 * KINDS as usize && kinds.of(7) == kind(7), "{} bytes", kinds.bytes());
+    }
+}
