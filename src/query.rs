@@ -34,6 +34,7 @@ mod reply;
 mod report;
 mod saved;
 pub mod screen;
+mod shared_scan;
 mod shares;
 mod sources;
 pub mod sql;
@@ -76,6 +77,7 @@ pub(crate) use self::report::trends::value_of_formula;
 use self::report::{Ask, REPORTS, Report, Route};
 use self::saved::SavedThings;
 pub(crate) use self::saved::{dry_run, of_file};
+use self::shared_scan::Seat;
 use self::shares::Shares;
 pub use self::sources::{LoadLatency, LoadedBy, Sources};
 pub use self::sql::Statement;
@@ -183,13 +185,13 @@ impl Queries {
     /// # Cancel safety
     /// Dropping the future cancels the running statement and gives its permit back, unless others wait for the same answer.
     pub async fn answer(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Reply, QueryError> {
-        self.reply(project, Request::of(report, body, now_ms)).await
+        self.reply(project, Request::of(report, body, now_ms), None).await
     }
 
-    /// The same, as the request is to be answered.
-    async fn reply(&self, project: ProjectId, request: Request<'_>) -> Result<Reply, QueryError> {
+    /// The same, as the request is to be answered; with a seat it may share a scan.
+    async fn reply(&self, project: ProjectId, request: Request<'_>, seat: Option<Seat>) -> Result<Reply, QueryError> {
         let began = Instant::now();
-        let served = counted(self.served(project, request).await)?;
+        let served = counted(self.served(project, request, seat).await)?;
         Ok(Reply::new(&served, Asked { now_ms: request.now_ms, took: began.elapsed(), is_guest: request.is_guest }))
     }
 
@@ -200,7 +202,7 @@ impl Queries {
     /// As [`Self::answer`].
     pub(crate) async fn explain(&self, project: ProjectId, report: &str, body: &[u8], now_ms: i64) -> Result<Bytes, QueryError> {
         let Question { plan, common, .. } = self.question(project, Request::of(report, body, now_ms)).await?;
-        let computation = Computation { project, plan, common, now_ms, shared: None, permits: self.1.clone(), key: None };
+        let computation = Computation { project, plan, common, now_ms, shared: None, permits: self.1.clone(), key: None, seat: None };
         let mut runner = self.0.begin(&computation).await?;
         self.0.show(&computation, &mut runner).await?;
         runner.note_statements();
@@ -217,7 +219,7 @@ impl Queries {
     }
 
     /// The answer as it is kept.
-    async fn served(&self, project: ProjectId, request: Request<'_>) -> Result<Served, QueryError> {
+    async fn served(&self, project: ProjectId, request: Request<'_>, seat: Option<Seat>) -> Result<Served, QueryError> {
         let Request { report, body, now_ms, watch, .. } = request;
         let question = self.question(project, request).await?;
         let (plan_key, reach) = (question.fingerprint(), question.reach(now_ms, self.0.reader.longest_session_ms(project)));
@@ -232,8 +234,8 @@ impl Queries {
         }
         let request = CacheRequest { key, reach, report, body, refresh, keep: kind.is_kept };
         let shared = self.0.shared_slot(&request, people.as_ref());
-        let inner = Arc::clone(&self.0);
-        let computation = Computation { project, plan, common, now_ms, shared, permits: self.1.clone(), key: Some(key) };
+        let (inner, seat) = (Arc::clone(&self.0), seat.filter(|seat| seat.is_of(plan_key)));
+        let computation = Computation { project, plan, common, now_ms, shared, permits: self.1.clone(), key: Some(key), seat };
         self.0.cache.answer(request, || inner.compute(computation)).await
     }
 
@@ -298,7 +300,7 @@ impl Queries {
             let request = CacheRequest { key, reach, report: &question.report, body: &question.body, refresh: true, keep: true };
             let inner = Arc::clone(&self.0);
             let (plan, common, permits) = (asked.plan, asked.common, self.1.clone());
-            let computation = Computation { project, plan, common, now_ms, shared: None, permits, key: Some(key) };
+            let computation = Computation { project, plan, common, now_ms, shared: None, permits, key: Some(key), seat: None };
             self.0.cache.answer(request, || inner.compute(computation)).await
         };
         if let Err(problem) = renewed.await {
@@ -319,7 +321,7 @@ impl Queries {
         let kind = REPORTS.iter().find(|kind| kind.route != Route::Query && kind.name == report).ok_or_else(|| unknown_report(report))?;
         if matches!(kind.route, Route::Kept(_)) {
             let body = page_of(query).to_string();
-            return Ok(self.served(project, Request::of(report, body.as_bytes(), now_ms)).await?.entry.result.clone());
+            return Ok(self.served(project, Request::of(report, body.as_bytes(), now_ms), None).await?.entry.result.clone());
         }
         let (body, context) = (parameters(query), Context::new(now_ms));
         let plan = (kind.parse)(Ask { project_name, body: &body, now_ms, context: &context })?;

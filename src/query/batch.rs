@@ -1,15 +1,17 @@
 //! Several questions in one request, for a page that shows many answers: each is answered as if it had been asked alone, on a line of
 //! its own, as soon as it is known.
 //!
-//! Promises: a question that is refused costs itself; of questions that are equal one is computed; no more than [`AT_ONCE`] of a request
-//! run or wait to be sent at a time, so a client that reads slowly holds few answers, and none of them longer than it runs what others wait
-//! for; a client that leaves ends what runs for it. A client that wants to know is told on lines between the answers how many rows those
-//! questions have read that take long.
+//! Promises: a question that is refused costs itself; of questions that are equal one is computed; those that read the same events read them once
+//! (`shared_scan`); no more than [`AT_ONCE`] of a request, or groups of those of up to eight, run or wait to be sent at a time, so a client that
+//! reads slowly holds few answers, and none of them longer than it runs what others wait for; a client that leaves ends what runs for it. A client
+//! that wants to know is told on lines between the answers how many rows those questions have read that take long.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -19,6 +21,7 @@ use super::ask::fields;
 use super::error::QueryError;
 use super::progress::Watch;
 use super::question::Request;
+use super::shared_scan::{Seat, Seated};
 use super::{Queries, Reply};
 use crate::event::ids::ProjectId;
 use crate::http::respond::ApiError;
@@ -26,26 +29,32 @@ use crate::lifecycle;
 
 /// Most questions of a request.
 const MOST: usize = 100;
-/// Questions of a request at a time: half of what a project may ask, so that others of it get their turn.
+/// Questions of a request, or groups that share a scan, at a time: half of what a project may ask, so that others of it get their turn.
 const AT_ONCE: usize = 4;
 /// How often is said how far the questions are that are not answered yet: the first time once one of them takes as long.
 const SAID_EVERY: Duration = Duration::from_secs(1);
 
 /// The questions of a request, in order.
-#[derive(Debug)]
 pub(super) struct Batch {
     questions: Vec<Line<Asked>>,
     shows_progress: bool,
 }
 
 /// One of them.
-#[derive(Debug)]
 struct Asked {
     report: String,
     /// The request of the report.
     body: Vec<u8>,
     /// By this it is found until it is answered.
     watch: Arc<Watch>,
+    /// Where it may read together with others.
+    seat: Option<Seat>,
+}
+
+impl Asked {
+    fn request(&self, now_ms: i64) -> Request<'_> {
+        Request { watch: Some(&self.watch), ..Request::of(&self.report, &self.body, now_ms) }
+    }
 }
 
 impl Batch {
@@ -78,12 +87,33 @@ impl Batch {
     pub(super) fn answers(self, queries: Queries, project: ProjectId, now_ms: i64) -> impl Stream<Item = Bytes> + Send + 'static {
         let watched = self.questions.iter().filter(|_| self.shows_progress).filter_map(Watched::of).collect();
         let watching = Watching::new(queries.clone(), watched);
-        let answers = whole_lines(self.questions, AT_ONCE, move |Asked { report, body, watch }| {
+        let groups = groups(queries.clone(), project, now_ms, self.questions);
+        let groups = stream::once(groups).flat_map(stream::iter);
+        let answers = whole_lines(groups, AT_ONCE, move |mut asked: Asked| {
             let queries = queries.clone();
-            async move { queries.reply(project, Request { watch: Some(&watch), ..Request::of(&report, &body, now_ms) }).await }
+            async move {
+                let seat = asked.seat.take();
+                queries.reply(project, asked.request(now_ms), seat).await
+            }
         });
         beside(answers, watching).flat_map(stream::iter)
     }
+}
+
+/// The questions, those together that may share a scan: each group where its first question stands.
+async fn groups(queries: Queries, project: ProjectId, now_ms: i64, questions: Vec<Line<Asked>>) -> Vec<Vec<Line<Asked>>> {
+    let asked = questions.iter().enumerate().filter_map(|(place, line)| Some((place, line.asked.as_ref().ok()?.request(now_ms))));
+    let seats = if questions.len() > 1 { queries.seats(project, asked.collect()).await } else { Vec::new() };
+    let mut seats: HashMap<usize, Seated> = seats.into_iter().map(|seated| (seated.place, seated)).collect();
+    let mut groups: BTreeMap<usize, Vec<Line<Asked>>> = BTreeMap::new();
+    for (place, mut line) in questions.into_iter().enumerate() {
+        let mut first = place;
+        if let (Ok(asked), Some(seated)) = (&mut line.asked, seats.remove(&place)) {
+            (asked.seat, first) = (Some(seated.seat), seated.first);
+        }
+        groups.entry(first).or_default().push(line);
+    }
+    groups.into_values().collect()
 }
 
 /// A question that may not be answered yet.
@@ -176,12 +206,13 @@ where
     Q: Send + 'static,
     A: Future<Output = Result<Reply, QueryError>> + Send + 'static,
 {
-    whole_lines(asked, at_once, answer).flat_map(stream::iter)
+    let alone = asked.into_iter().map(|line| vec![line]);
+    whole_lines(stream::iter(alone), at_once, answer).flat_map(stream::iter)
 }
 
-/// The same, each line by itself.
+/// The same of groups of questions, each line by itself: those of a group run together, and count as one.
 fn whole_lines<Q, A>(
-    asked: Vec<Line<Q>>,
+    groups: impl Stream<Item = Vec<Line<Q>>> + Send + 'static,
     at_once: usize,
     answer: impl Fn(Q) -> A + Send + 'static,
 ) -> impl Stream<Item = Vec<Bytes>> + Send + 'static
@@ -189,20 +220,19 @@ where
     Q: Send + 'static,
     A: Future<Output = Result<Reply, QueryError>> + Send + 'static,
 {
-    let lines = asked.into_iter().map(move |Line { index, id, asked }| {
-        let answering = asked.map(&answer);
+    let answered = move |Line { index, id, asked }: Line<Q>| {
+        // By itself, and at once: while a client does not read, nobody looks at its stream, and the question must end all the same, and keep no
+        // other one of its group waiting.
+        let answering = asked.map(|asked| AbortOnDropHandle::new(lifecycle::spawn_apart(answer(asked))));
         async move {
             let answer = match answering {
-                // By itself: while a client does not read, nobody looks at its stream, and the question must end all the same.
-                Ok(answering) => AbortOnDropHandle::new(lifecycle::spawn_apart(answering))
-                    .await
-                    .unwrap_or_else(|_| Err(QueryError::internal("the question was given up"))),
+                Ok(answering) => answering.await.unwrap_or_else(|_| Err(QueryError::internal("the question was given up"))),
                 Err(refused) => Err(refused),
             };
             line(index, &id, answer)
         }
-    });
-    stream::iter(lines).buffer_unordered(at_once)
+    };
+    groups.map(move |group| group.into_iter().map(&answered).collect::<FuturesUnordered<_>>()).flatten_unordered(at_once)
 }
 
 impl Line<Asked> {
@@ -219,7 +249,7 @@ impl Line<Asked> {
         match query.remove("report") {
             Some(Value::String(report)) => {
                 let body = Value::Object(query).to_string().into_bytes();
-                Self { index, id, asked: Ok(Asked { report, body, watch: Arc::default() }) }
+                Self { index, id, asked: Ok(Asked { report, body, watch: Arc::default(), seat: None }) }
             }
             _ => refused(id, "has no `report`, which is the name of one"),
         }

@@ -40,7 +40,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 use tokio::time::Instant;
 
 pub(crate) use self::entry::{Computed, Entry, Question};
-use self::entry::{Started, Verdict};
+use self::entry::{Spent, Started, Verdict};
 use self::flight::{Flight, Flights, Slot};
 pub(crate) use self::shared::SharedSlot;
 pub use self::shared::{SharedCache, SharedValue};
@@ -345,13 +345,13 @@ struct Metered<'a> {
 
 impl Metered<'_> {
     fn end(mut self, computed: &Result<Computed, QueryError>) {
-        let took = match computed {
-            Ok(computed) => computed.took,
+        let (took, saved) = match computed {
+            Ok(computed) => (computed.took, computed.saved),
             // It was refused before it began.
-            Err(problem) if problem.is_overload() && problem.class != ErrorClass::TimedOut => Duration::ZERO,
-            Err(_) => self.began.elapsed(),
+            Err(problem) if problem.is_overload() && problem.class != ErrorClass::TimedOut => Default::default(),
+            Err(_) => (self.began.elapsed(), Duration::ZERO),
         };
-        self.question.spend(Instant::now(), took, computed.is_err());
+        self.question.spend(Instant::now(), Spent { took, saved, has_failed: computed.is_err() });
         self.has_ended = true;
     }
 }
@@ -359,7 +359,7 @@ impl Metered<'_> {
 impl Drop for Metered<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.question.spend(Instant::now(), self.began.elapsed(), false);
+            self.question.spend(Instant::now(), Spent { took: self.began.elapsed(), saved: Duration::ZERO, has_failed: false });
         }
     }
 }

@@ -63,6 +63,15 @@ pub(super) struct Through {
     pub(super) places: Option<Arc<Places>>,
 }
 
+/// What a question sees of the events.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    /// Up to when all of them, milliseconds since 1970; `None` while that is not known.
+    pub(super) data_through_ms: Option<i64>,
+    /// By what name other questions see the same.
+    pub(super) as_of: Option<String>,
+}
+
 /// The watermarks, which only rise.
 #[derive(Debug, Default)]
 struct Stored {

@@ -53,6 +53,9 @@ pub enum ErrorClass {
     Internal,
 }
 
+/// The code of [`QueryError::no_room`].
+const NO_ROOM: &str = "no_room";
+
 impl ErrorClass {
     /// Whether the question was right and the answer is missing because of this side.
     pub(crate) const fn is_ours(self) -> bool {
@@ -150,6 +153,16 @@ impl QueryError {
     /// Other questions hold the memory that it needs.
     pub(crate) fn out_of_memory() -> Self {
         Self::unavailable("overloaded", "other questions hold the memory that questions may take: ask again")
+    }
+
+    /// There is no room for it beside those who share what was read: it is answered by itself, so nobody is told this.
+    pub(crate) fn no_room() -> Self {
+        Self::unavailable(NO_ROOM, "there is no room beside the other questions of the request: ask it alone")
+    }
+
+    /// Whether it is [`Self::no_room`].
+    pub(crate) fn is_no_room(&self) -> bool {
+        self.code == NO_ROOM
     }
 
     /// As many answers wait to be taken by clients as may.

@@ -1,30 +1,46 @@
-//! How many events a question has left out because no person made them.
+//! How many events questions have left out because no person made them.
 //!
 //! Promise: exact. They are counted by one statement beside those of the report, which reads its ranges once more: the column that
 //! tells bots, and of their events alone what the filters of the report read. An event in several sets of the report counts once.
 
+use super::ask::{EventSet, Selection};
 use super::reader::StatementRunner;
 use super::report::Plan;
+use super::sql::Statement;
 use crate::query::ask::selection::Traffic;
-use crate::query::ask::{Select, Selection};
-use crate::query::sql::Statement;
 
 /// The number for `plan`; none where the report does not tell which events it is about, or one statement cannot tell all of them.
 /// May go wrong: the time of the question is over, or the store refuses; the answer is there all the same.
 pub(super) async fn count(plan: &dyn Plan, runner: &mut StatementRunner<'_>) -> Option<u64> {
-    let sets = plan.event_sets();
-    let first = sets.first()?;
+    by_one_statement(&[plan.event_sets()], runner).await?.first().copied()
+}
+
+/// The same for each of some questions, by their sets of events: by one statement, if it can carry all.
+pub(super) async fn count_each(questions: &[Vec<EventSet<'_>>], runner: &mut StatementRunner<'_>) -> Vec<Option<u64>> {
+    if let Some(numbers) = by_one_statement(questions, runner).await {
+        return numbers.into_iter().map(Some).collect();
+    }
+    let mut numbers = Vec::new();
+    for question in questions {
+        let number = by_one_statement(std::slice::from_ref(question), runner).await;
+        numbers.push(number.and_then(|number| number.first().copied()));
+    }
+    numbers
+}
+
+/// The number for each question; none if the statement cannot be sent, or not answered.
+async fn by_one_statement(questions: &[Vec<EventSet<'_>>], runner: &mut StatementRunner<'_>) -> Option<Vec<u64>> {
+    let first = questions.first().filter(|_| questions.iter().all(|sets| !sets.is_empty()))?.first()?;
     let scope = runner.scope(first.range);
     if scope.traffic() == Traffic::All {
-        return Some(0);
+        return Some(vec![0; questions.len()]);
     }
-    let bots = Selection::of_bots(scope, &sets);
-    let statement = Statement::from(Select::default().column("count()").from(bots));
+    let statement = Statement::from(Selection::numbers_of_bots(scope, questions));
     if !statement.fits() {
         return None;
     }
     match runner.rows(statement).await {
-        Ok(rows) => rows.first().map(|row| row.cell(0).uint()),
+        Ok(rows) => rows.first().map(|row| (0..questions.len()).map(|question| row.cell(question).uint()).collect()),
         Err(problem) => {
             tracing::debug!(%problem, "the events of bots are not counted");
             None

@@ -12,6 +12,7 @@ mod rows;
 mod rows_read;
 mod scope;
 mod store;
+mod turn;
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -27,7 +28,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 pub(crate) use self::guard::Guard;
-use self::guard::QueryPermit;
 pub use self::guard::{QueryConfig, QueryLimits};
 pub(crate) use self::memory::{Held, OutOfMemory};
 pub use self::profile::missing_limits;
@@ -35,6 +35,7 @@ pub(crate) use self::rows::{Cell, Row, number, to_json};
 pub(crate) use self::rows_read::RowsRead;
 pub(crate) use self::scope::PLACES;
 pub use self::store::StoreReader;
+pub(crate) use self::turn::{Permit, Turn};
 use super::ask::secret;
 use super::ask::selection::{PERSON, Traffic};
 use super::ask::{AsOf, Range, Scope};
@@ -216,10 +217,7 @@ impl Reader {
         project: ProjectId,
         now_ms: i64,
     ) -> Result<StatementRunner<'_>, QueryError> {
-        let (guard, deadline) = (guard.unwrap_or(&self.guard), Instant::now() + self.deadline);
-        let turn = timeout_at(deadline, guard.enter(project)).await;
-        let permit = turn.unwrap_or_else(|_| Err(QueryError::too_slow()))?;
-        Ok(StatementRunner { _permit: Some(permit), ..self.runner(project, now_ms, deadline) })
+        self.begin_until(self.deadline(), guard, project, now_ms).await
     }
 
     /// Reads the books, which concern all projects, `within` that time. Takes no permit, so that watching goes on under load: each
@@ -245,7 +243,7 @@ impl Reader {
             as_of: None,
             noted: None,
             memory: self.guard.memory(),
-            _permit: None,
+            permit: None,
         }
     }
 }
@@ -281,7 +279,7 @@ pub(crate) struct StatementRunner<'a> {
     noted: Option<Vec<Value>>,
     memory: Held,
     /// Held until the question is answered.
-    _permit: Option<QueryPermit>,
+    permit: Option<Permit>,
 }
 
 impl StatementRunner<'_> {

@@ -113,6 +113,8 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
     const NEEDS_DATA_THROUGH: bool = false;
     /// Whether it is about whole sessions: then events around its ranges decide its answer too.
     const IS_OF_SESSIONS: bool = false;
+    /// Whether several of one request may read together ([`Self::scan`]).
+    const SHARES_SCANS: bool = false;
     /// The keys that name one of its bars, beside those of its request. A report without any has no bars.
     const BAR_KEYS: &'static [&'static str] = &[];
     /// What to ask for where it costs more than a question may.
@@ -132,6 +134,20 @@ pub(crate) trait Report: Canonical + Sized + Send + Sync + 'static {
 
     /// Answers it: the result as JSON.
     fn answer(&self, runner: &mut StatementRunner<'_>) -> impl Future<Output = Result<Vec<u8>, QueryError>> + Send;
+
+    /// What it reads that other questions of one request may read with it, if [`Self::SHARES_SCANS`]; none where that is no gain.
+    fn scan(&self, _now_ms: i64) -> Option<funnel::Scan> {
+        None
+    }
+
+    /// Answers it where what [`Self::scan`] says was read.
+    fn answer_scanned(
+        &self,
+        runner: &mut StatementRunner<'_>,
+        _scanned: funnel::Scanned,
+    ) -> impl Future<Output = Result<Vec<u8>, QueryError>> + Send {
+        self.answer(runner)
+    }
 
     /// The people behind one of its bars.
     ///
@@ -213,6 +229,16 @@ pub(crate) trait Plan: Send + Sync {
     /// As [`Report::answer`].
     fn answer<'a, 'r: 'a>(&'a self, runner: &'a mut StatementRunner<'r>) -> BoxFuture<'a, Result<Vec<u8>, QueryError>>;
 
+    /// As [`Report::scan`].
+    fn scan(&self, now_ms: i64) -> Option<funnel::Scan>;
+
+    /// As [`Report::answer_scanned`].
+    fn answer_scanned<'a, 'r: 'a>(
+        &'a self,
+        runner: &'a mut StatementRunner<'r>,
+        scanned: funnel::Scanned,
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>>;
+
     /// As [`Report::people`].
     fn people(self: Box<Self>, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError>;
 }
@@ -237,6 +263,18 @@ impl<T: Report> Plan for T {
         Report::answer(self, runner).map_err(|problem| problem.advising(T::CHEAPER)).boxed()
     }
 
+    fn scan(&self, now_ms: i64) -> Option<funnel::Scan> {
+        Report::scan(self, now_ms)
+    }
+
+    fn answer_scanned<'a, 'r: 'a>(
+        &'a self,
+        runner: &'a mut StatementRunner<'r>,
+        scanned: funnel::Scanned,
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        Report::answer_scanned(self, runner, scanned).map_err(|problem| problem.advising(T::CHEAPER)).boxed()
+    }
+
     fn people(self: Box<Self>, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError> {
         Report::people(*self, bar)
     }
@@ -249,6 +287,7 @@ pub(crate) struct ReportKind {
     pub(crate) is_kept: bool,
     pub(crate) needs_data_through: bool,
     pub(crate) is_of_sessions: bool,
+    pub(crate) shares_scans: bool,
     pub(crate) bar_keys: &'static [&'static str],
     pub(crate) parse: fn(Ask<'_>) -> Result<Box<dyn Plan>, QueryError>,
 }
@@ -261,6 +300,7 @@ impl ReportKind {
             is_kept: T::IS_KEPT,
             needs_data_through: T::NEEDS_DATA_THROUGH,
             is_of_sessions: T::IS_OF_SESSIONS,
+            shares_scans: T::SHARES_SCANS,
             bar_keys: T::BAR_KEYS,
             parse: |ask| Ok(Box::new(T::parse(ask)?)),
         }

@@ -4,6 +4,7 @@ mod fuzz;
 mod identity;
 mod of_people;
 mod progress;
+mod shared_scan;
 mod sql;
 
 use std::sync::{Arc, Mutex};

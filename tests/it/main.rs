@@ -48,4 +48,5 @@ mod signals;
 mod slow;
 mod sql;
 mod tls;
+mod together;
 mod trace;

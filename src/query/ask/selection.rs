@@ -173,23 +173,28 @@ impl Selection {
     }
 
     /// The events of bots, in the project of `scope`, that are in one of `sets`.
-    pub(crate) fn of_bots(scope: Scope, sets: &[EventSet<'_>]) -> Self {
-        let from_ms = sets.iter().map(|set| set.range.from_ms).min().unwrap_or(scope.from_ms);
-        let until_ms = sets.iter().map(|set| set.range.until_ms).max().unwrap_or(scope.until_ms);
-        let scope = Scope { from_ms, until_ms, traffic: Traffic::Bots, ..scope };
-        let mut conditions: Vec<Expr> = Vec::new();
-        for set in sets {
-            let condition = set.condition(scope).grouped();
-            if !conditions.contains(&condition) {
-                conditions.push(condition);
-            }
-        }
-        let bots = Self::of(scope).and(Expr::any(conditions).grouped());
+    fn of_bots(scope: Scope, sets: &[EventSet<'_>]) -> Self {
+        let bots = Self::of(scope).and(EventSet::any(sets, scope));
         match EventSet::types(sets).filter(|types| types.len() > 1) {
             // Said once more: by the choice alone the server reads the times of all before it leaves out those who are no bots.
             Some(types) => bots.and(Expr::from("type IN ").then(Expr::texts(types))),
             None => bots,
         }
+    }
+
+    /// The numbers of events of bots, in the project of `scope`, that are in one of the sets of each question.
+    pub(crate) fn numbers_of_bots(scope: Scope, questions: &[Vec<EventSet<'_>>]) -> Expr {
+        let sets = questions.concat();
+        let from_ms = sets.iter().map(|set| set.range.from_ms).min().unwrap_or(scope.from_ms);
+        let until_ms = sets.iter().map(|set| set.range.until_ms).max().unwrap_or(scope.until_ms);
+        let scope = Scope { from_ms, until_ms, traffic: Traffic::Bots, ..scope };
+        let numbers = match questions {
+            [_] => Select::default().column("count()"),
+            _ => questions
+                .iter()
+                .fold(Select::default(), |numbers, sets| numbers.column(Expr::call("countIf", [EventSet::any(sets, scope)]))),
+        };
+        numbers.from(Self::of_bots(scope, &sets))
     }
 
     /// Of these events those that meet `condition`.
@@ -248,6 +253,18 @@ impl<'a> EventSet<'a> {
             }
         }
         Some(types)
+    }
+
+    /// The condition that an event of `scope` is in one of `sets`.
+    fn any(sets: &[Self], scope: Scope) -> Expr {
+        let mut conditions: Vec<Expr> = Vec::new();
+        for set in sets {
+            let condition = set.condition(scope).grouped();
+            if !conditions.contains(&condition) {
+                conditions.push(condition);
+            }
+        }
+        Expr::any(conditions).grouped()
     }
 
     /// The condition that an event of `scope` is in it.

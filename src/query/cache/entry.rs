@@ -44,6 +44,8 @@ pub(crate) struct Computed {
     pub(crate) shared_for: Option<Duration>,
     /// How long it took, without the wait for its turn.
     pub(crate) took: Duration,
+    /// What of that it has not cost: others paid it, or it waited for them.
+    pub(crate) saved: Duration,
 }
 
 /// A question, the same over all its answers.
@@ -68,6 +70,14 @@ struct Spending {
     began: Option<Instant>,
     took: Duration,
     has_failed: bool,
+}
+
+/// What a computation took, and what of that it has not cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    pub(crate) took: Duration,
+    pub(crate) saved: Duration,
+    pub(crate) has_failed: bool,
 }
 
 /// When a computation began, and what had arrived by then.
@@ -135,11 +145,12 @@ impl Question {
         self.spending().began = Some(now);
     }
 
-    /// Counts what a computation has cost that ends now, or is given up.
-    pub(crate) fn spend(&self, now: Instant, took: Duration, has_failed: bool) {
+    /// Counts what a computation has cost that ends now, or is given up; it took that and what it has `saved`.
+    pub(crate) fn spend(&self, now: Instant, spent: Spent) {
+        let Spent { took, saved, has_failed } = spent;
         let mut spending = self.spending();
         let most_s = spending.cores * KEPT.as_secs_f64();
-        spending.left_s = (spending.left(now) - took.as_secs_f64()).max(-most_s);
+        spending.left_s = (spending.left(now) - took.saturating_sub(saved).as_secs_f64()).max(-most_s);
         (spending.since, spending.took, spending.has_failed) = (Some(now), took, has_failed);
     }
 

@@ -121,6 +121,7 @@ fn decode(mut value: Bytes, at_least: Duration, now_ms: i64) -> Option<Computed>
         left_out,
         shared_for,
         took: Duration::ZERO,
+        saved: Duration::ZERO,
     })
 }
 
@@ -142,6 +143,7 @@ mod tests {
             left_out: LeftOut::TIES,
             shared_for: None,
             took: Duration::ZERO,
+            saved: Duration::ZERO,
         };
         let decode = |value: Bytes, now_ms: i64| decode(value, Duration::ZERO, now_ms);
         let read = decode(encode(&computed), 12).unwrap();

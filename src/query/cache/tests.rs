@@ -79,6 +79,7 @@ fn computed(result: &str) -> Computed {
         left_out: LeftOut::default(),
         shared_for: None,
         took: Duration::ZERO,
+        saved: Duration::ZERO,
     }
 }
 

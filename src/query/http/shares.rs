@@ -66,7 +66,7 @@ impl QueryApi {
             let (queries, token, (report, request)) = (queries.clone(), token.clone(), asked);
             async move {
                 let _turn = queries.0.shares.turn(&token).await?;
-                queries.reply(project, of_guest(&report, &request, now_ms)).await
+                queries.reply(project, of_guest(&report, &request, now_ms), None).await
             }
         });
         Ok(uncached(streamed(HeaderValue::from_static("application/x-ndjson"), answers)))
@@ -93,7 +93,7 @@ impl QueryApi {
             None => (tile.report, question),
         };
         let request = request.to_string();
-        let answer = self.queries.reply(share.project(), of_guest(report, &request, clock::now_ms())).await?;
+        let answer = self.queries.reply(share.project(), of_guest(report, &request, clock::now_ms()), None).await?;
         Ok(uncached(json_pieces(StatusCode::OK, answer.pieces("", ""))))
     }
 

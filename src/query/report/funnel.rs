@@ -20,6 +20,7 @@ mod packed;
 mod part;
 mod reading;
 mod rows;
+mod shared;
 mod steps;
 mod view;
 
@@ -30,7 +31,8 @@ use self::fold::Order;
 use self::lines::Lines;
 use self::outcomes::{Attribution, Counting, Outcomes};
 use self::reading::{Passes, Reading};
-use self::rows::Columns;
+use self::rows::{Columns, Rows};
+pub(crate) use self::shared::{MOST_TYPES, Scan, Scanned, read as read_shared};
 use self::steps::{Exclusion, Step};
 use self::view::{Picture, Shown, View};
 use super::{Ask, Bar, People, Report};
@@ -174,6 +176,7 @@ impl<T: Copy + PartialEq> Words<T> {
 impl Report for Funnel {
     const NAME: &'static str = "funnel";
     const CHEAPER: &'static str = "a shorter range or `window`, or steps with fewer events";
+    const SHARES_SCANS: bool = true;
     const BAR_KEYS: &'static [&'static str] = &BAR_KEYS;
 
     fn parse(ask: Ask<'_>) -> Result<Self, QueryError> {
@@ -219,14 +222,15 @@ impl Report for Funnel {
     }
 
     async fn answer(&self, runner: &mut StatementRunner<'_>) -> Result<Vec<u8>, QueryError> {
-        let outcomes = self.outcomes(runner, &self.whole).await?;
-        let lines = self.lines(runner, &outcomes).await?;
-        let mut shown = self.shown(runner.now_ms(), &self.whole.range, &outcomes, &lines)?;
-        if let Some(ComparedWhole { whole, .. }) = &self.compare {
-            let outcomes = self.outcomes(runner, whole).await?;
-            shown.compare = Some(Box::new(self.shown(runner.now_ms(), &whole.range, &outcomes, &lines)?));
-        }
-        to_json(&shown)
+        self.answered(runner, None).await
+    }
+
+    fn scan(&self, now_ms: i64) -> Option<Scan> {
+        self.scan_at(now_ms)
+    }
+
+    async fn answer_scanned(&self, runner: &mut StatementRunner<'_>, scanned: Scanned) -> Result<Vec<u8>, QueryError> {
+        self.answered(runner, Some(scanned.rows)).await
     }
 
     fn people(self, bar: Bar<'_>) -> Result<Box<dyn People>, QueryError> {
@@ -235,6 +239,18 @@ impl Report for Funnel {
 }
 
 impl Funnel {
+    /// The answer; `scanned` are the events of the range where they were read already.
+    async fn answered(&self, runner: &mut StatementRunner<'_>, scanned: Option<Rows>) -> Result<Vec<u8>, QueryError> {
+        let outcomes = self.outcomes(runner, &self.whole, scanned).await?;
+        let lines = self.lines(runner, &outcomes).await?;
+        let mut shown = self.shown(runner.now_ms(), &self.whole.range, &outcomes, &lines)?;
+        if let Some(ComparedWhole { whole, .. }) = &self.compare {
+            let outcomes = self.outcomes(runner, whole, None).await?;
+            shown.compare = Some(Box::new(self.shown(runner.now_ms(), &whole.range, &outcomes, &lines)?));
+        }
+        to_json(&shown)
+    }
+
     fn check(&self) -> Result<(), QueryError> {
         if self.count == Count::Totals && self.order != Order::Ordered {
             let message = format!("`count` `totals` knows the order `ordered`, not `{}`", ORDERS.word(self.order));
@@ -281,16 +297,16 @@ impl Funnel {
 
     /// How far all came who entered in the range of `whole`. Of those alone whose outcome depends on them events are read once more, with
     /// their places in the log: most questions need none of them, and they are a third of what is read.
-    async fn outcomes(&self, runner: &mut StatementRunner<'_>, whole: &Whole) -> Result<Outcomes, QueryError> {
+    async fn outcomes(&self, runner: &mut StatementRunner<'_>, whole: &Whole, scanned: Option<Rows>) -> Result<Outcomes, QueryError> {
         let mut outcomes = Outcomes::new(runner.memory());
         let Some(seen) = self.seen(whole, runner.now_ms()) else { return Ok(outcomes) };
         let counting = Arc::new(self.counting(whole, runner.now_ms()));
         let mut question = Passes { funnel: self, seen, counting, outcomes: &mut outcomes };
-        question.run(runner, Reading { columns: self.columns(), keys: None }).await?;
+        question.run(runner, Reading { columns: self.columns(), keys: None }, scanned).await?;
         let tied = question.outcomes.take_tied();
         if !tied.is_empty() {
             let columns = Columns { place: true, ..self.columns() };
-            question.run(runner, Reading { columns, keys: Some(tied) }).await?;
+            question.run(runner, Reading { columns, keys: Some(tied) }, None).await?;
         }
         Ok(outcomes)
     }

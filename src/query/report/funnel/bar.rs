@@ -59,7 +59,7 @@ impl FunnelBar {
 
     async fn found(&self, runner: &mut StatementRunner<'_>) -> Result<Actors, QueryError> {
         let funnel = &self.funnel;
-        let outcomes = funnel.outcomes(runner, self.whole()).await?;
+        let outcomes = funnel.outcomes(runner, self.whole(), None).await?;
         let seen = funnel.seen(self.whole(), runner.now_ms()).unwrap_or_else(|| self.entries.clone());
         let events = funnel.step_events(runner.scope(&seen));
         let is_in_line = self.in_line(runner, &outcomes).await?;
@@ -87,7 +87,7 @@ impl FunnelBar {
         let lines = match self.is_compared {
             // The largest values are those of the funnel itself.
             true => {
-                let own = self.funnel.outcomes(runner, &self.funnel.whole).await?;
+                let own = self.funnel.outcomes(runner, &self.funnel.whole, None).await?;
                 self.funnel.lines(runner, &own).await?
             }
             false => self.funnel.lines(runner, outcomes).await?,

@@ -121,7 +121,7 @@ impl Funnel {
     }
 
     /// Whether the types of events alone say that they fit a step or an exclusion.
-    fn are_types_alone(&self) -> bool {
+    pub(super) fn are_types_alone(&self) -> bool {
         let exclusions = self.exclusions.iter().map(|exclusion| &exclusion.events);
         self.hold.is_none() && self.steps.iter().map(|step| &step.events).chain(exclusions).all(steps::Events::is_types_alone)
     }
@@ -144,28 +144,43 @@ pub(super) struct Passes<'f> {
 }
 
 impl Passes<'_> {
-    /// Reads what `reading` says and folds it.
+    /// Reads what `reading` says and folds it; `scanned` is all of it where it was read already.
     ///
     /// # Errors
-    /// 422 where it is too much whatever the number of passes; and those of the store.
-    pub(super) async fn run(&mut self, runner: &mut StatementRunner<'_>, mut reading: Reading) -> Result<(), QueryError> {
+    /// 422 where it is too much whatever the number of passes; [`QueryError::no_room`] where there is none beside others; and those of the store.
+    pub(super) async fn run(
+        &mut self,
+        runner: &mut StatementRunner<'_>,
+        mut reading: Reading,
+        mut scanned: Option<Rows>,
+    ) -> Result<(), QueryError> {
         let (scope, clock) = (runner.scope(&self.seen), Clock::of(self.seen.from_ms, self.seen.until_ms));
         let (mut from, mut most) = (0, PARTS);
         for _ in 0..MOST_PASSES {
             // As many of each pass, for what is let go of was moved for nothing.
             let passes = (PARTS - from).div_ceil(most);
             let parts = from..from + (PARTS - from).div_ceil(passes);
-            let mut rows = Rows::new(reading.columns, clock, parts.clone(), runner.memory());
-            runner.blocks(self.funnel.statement(scope, &reading, &parts).into(), |block| rows.take(block)).await?;
+            let was_scanned = scanned.is_some();
+            let rows = match scanned.take() {
+                Some(rows) => rows,
+                None => {
+                    let mut rows = Rows::new(reading.columns, clock, parts.clone(), runner.memory());
+                    runner.blocks(self.funnel.statement(scope, &reading, &parts).into(), |block| rows.take(block)).await?;
+                    rows
+                }
+            };
             let until = rows.until().map_err(too_many)?;
             most = until - from;
             match runner.within_deadline(Outcomes::of(rows.taken(), Arc::clone(&self.counting))).await? {
                 Ok(of_parts) if self.outcomes.can_name_ties_of(&of_parts) => {
-                    self.outcomes.unite(of_parts).map_err(|why| too_many(Full::Memory(why)))?;
+                    self.outcomes
+                        .unite(of_parts)
+                        .map_err(|why| if was_scanned { QueryError::no_room() } else { too_many(Full::Memory(why)) })?;
                     from = until;
                 }
                 Ok(_) | Err(Unfolded::Tied) => reading.columns.place = true,
                 // What came of them did not fit beside them.
+                Err(Unfolded::Full(_)) if was_scanned => return Err(QueryError::no_room()),
                 Err(Unfolded::Full(_)) if most > 1 => most = most.div_ceil(4),
                 Err(Unfolded::Full(why)) => return Err(too_many(Full::Memory(why))),
                 Err(Unfolded::Failed(problem)) => return Err(problem),

@@ -49,6 +49,8 @@ pub(super) struct Rows {
     clock: Clock,
     partitions: Partitions,
     held: Held,
+    /// Bytes that it may hold: the rest is for what comes of them.
+    most: usize,
     full: Option<Full>,
 }
 
@@ -58,6 +60,13 @@ pub(super) enum Full {
     Memory(OutOfMemory),
     /// More different kinds of events than can be told apart.
     Kinds,
+}
+
+/// What events are to one of several questions that read them together.
+#[derive(Debug)]
+pub(super) struct BitsOfTypes {
+    /// The bits of an event by the number of its type; one without any is none of the question's.
+    pub(super) bits: Vec<u32>,
 }
 
 /// Events as they are folded.
@@ -77,6 +86,11 @@ pub(super) fn is_of(parts: &Parts) -> Expr {
     from.then(" AND ").then(Expr::from(PART).infix(" < ", number(parts.end)))
 }
 
+/// The part that the events of a key are in.
+fn part_of(key: u64) -> usize {
+    (key.wrapping_mul(SPREAD) >> (u64::BITS - PARTS.ilog2())) as usize
+}
+
 impl Rows {
     /// None yet, of these parts and of times that `clock` tells; `held` is what they hold.
     pub(super) fn new(columns: Columns, clock: Clock, parts: Parts, held: Held) -> Self {
@@ -86,9 +100,15 @@ impl Rows {
             first: parts.start,
             clock,
             partitions: Partitions::default(),
+            most: held.limit() / 3 * 2,
             held,
             full: None,
         }
+    }
+
+    /// The same, of so many that hold together what one may.
+    pub(super) fn among(self, number: usize) -> Self {
+        Self { most: self.most / number.max(1), ..self }
     }
 
     /// Up to which part all that came is held; none at all if that is not so of the first one.
@@ -125,9 +145,8 @@ impl Rows {
         let (keys, times, bits) = (block.column::<8>(0), block.column::<8>(1), block.column::<4>(2));
         for (at, ((key, at_ms), bits)) in keys.iter().zip(times).zip(bits).enumerate() {
             let key = u64::from_le_bytes(*key);
-            let of_part = (key.wrapping_mul(SPREAD) >> (u64::BITS - PARTS.ilog2())) as usize;
             // Parts that were let go are read again later.
-            let Some(part) = self.parts.get_mut(of_part) else { continue };
+            let Some(part) = self.parts.get_mut(part_of(key)) else { continue };
             let kind = part.number(Kind { bits: u32::from_le_bytes(*bits), held: number(held, at), group: number(group, at) });
             if kind >= self.clock.most_kinds() {
                 self.full = Some(Full::Kinds);
@@ -145,12 +164,28 @@ impl Rows {
         self.hold()
     }
 
+    /// Takes of a block that is read for several questions those events that are this one's: key, time, and the number of the type.
+    pub(super) fn take_shared(&mut self, block: &Block<'_>, of_types: &BitsOfTypes) -> ControlFlow<()> {
+        let (keys, times, types) = (block.column::<8>(0), block.column::<8>(1), block.column::<2>(2));
+        for ((key, at_ms), of_type) in keys.iter().zip(times).zip(types) {
+            let bits = of_types.bits.get(usize::from(u16::from_le_bytes(*of_type))).copied().unwrap_or(0);
+            let (key, at_ms) = (u64::from_le_bytes(*key), i64::from_le_bytes(*at_ms));
+            if bits == 0 {
+                continue;
+            }
+            let Some(part) = self.parts.get_mut(part_of(key)) else { continue };
+            // There are no more kinds than types.
+            let kind = part.number(Kind { bits, ..Kind::default() });
+            part.push(self.clock.row(key, at_ms, kind));
+        }
+        self.hold()
+    }
+
     /// Counts what is held, and packs it or lets go of parts until it may be.
     fn hold(&mut self) -> ControlFlow<()> {
         loop {
             let bytes = self.parts.iter().map(Part::bytes).sum::<usize>();
-            // The rest is for what comes of them.
-            let held = if bytes > self.held.limit() / 3 * 2 { Err(OutOfMemory::Question) } else { self.held.set(bytes) };
+            let held = if bytes > self.most { Err(OutOfMemory::Question) } else { self.held.set(bytes) };
             let Err(why) = held else { return ControlFlow::Continue(()) };
             if self.pack(bytes) {
                 continue;

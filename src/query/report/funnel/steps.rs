@@ -45,6 +45,11 @@ impl Events {
         }
     }
 
+    /// Their types; none means any.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// Whether an event's type alone says that it is one of these.
     pub(super) fn is_types_alone(&self) -> bool {
         !self.names.is_empty() && self.filters.is_empty()
