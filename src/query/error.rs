@@ -186,7 +186,7 @@ impl QueryError {
                 Self { advice: Advice::Missing, ..Self::too_expensive("the query reads or holds more than allowed") }
             }
             // Others hold it, or the query itself where nothing limits what one may hold: asking again helps, and so does asking for less.
-            Store::ServerMemory => {
+            Store::ServerMemory | Store::UserMemory => {
                 let message = "the store has no memory left for the query";
                 Self { advice: Advice::Missing, ..Self::unavailable("overloaded", message) }
             }

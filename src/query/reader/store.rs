@@ -100,6 +100,6 @@ mod tests {
         assert!(!whole.has_cost_nothing(), "it ran");
         let of_one = refused("Code: 241. DB::Exception: Query memory limit exceeded: would use 2.01 GiB, maximum: 2.00 GiB.");
         assert_eq!((of_one.code, of_one.retry_after, of_one.is_overload()), ("query_too_expensive", None, false));
-        assert!(of_one.takes_too_much() && refused("Memory limit (total) exceeded").is_overload());
+        assert!(of_one.takes_too_much() && refused("User memory limit exceeded").is_overload());
     }
 }
