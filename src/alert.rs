@@ -203,7 +203,9 @@ impl Alerts {
 
     /// Owns the alerts as long as the lease is ours. An outage of the table is said once.
     async fn own(&self, lease: &Lease, outage: &mut Outage, stop: &CancellationToken) {
-        let owner = match Owner::take(Arc::clone(&self.0)).await {
+        // An instance that is to stop meanwhile leaves the lease to end by itself: the store may be away.
+        let Some(taken) = stop.run_until_cancelled(Owner::take(Arc::clone(&self.0))).await else { return };
+        let owner = match taken {
             Ok(owner) => owner,
             Err(problem) => {
                 if outage.begins() {

@@ -343,13 +343,17 @@ fn pause_of(text: &str, now: Timestamp) -> Option<Duration> {
 
 /// Made once: reading the certificates of the machine takes milliseconds.
 fn tls() -> Option<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
-    let make = || {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    made_once(&CONFIG, || {
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
         Some(Arc::new(builder.with_native_roots().ok()?.with_no_client_auth()))
-    };
-    CONFIG.get_or_init(make).clone()
+    })
+}
+
+/// What is in `place`, or is made and kept there. What cannot be made is tried again the next time: a file may be there then.
+fn made_once<T: Clone>(place: &OnceLock<T>, make: impl FnOnce() -> Option<T>) -> Option<T> {
+    place.get().cloned().or_else(|| make().map(|made| place.get_or_init(|| made).clone()))
 }
 
 /// Names that mean this machine or its network.

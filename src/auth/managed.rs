@@ -3,14 +3,16 @@
 //! A key is kept as one document of its project, which holds hashes of its secrets and never a secret. Promises: an instance that cannot
 //! read the documents goes on with those it read last, also after a restart (a copy of them is in the data directory); such a key
 //! opens nothing once its project has no entry in the keys file, or a disabled one. May go wrong: a document that this version cannot read
-//! opens nothing.
+//! opens nothing, nor does one that says what this version does not know: it may be a limit.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyper::header::HeaderMap;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{AuthError, KeyKind, keys, origin};
 use crate::event::ids::ProjectId;
@@ -76,6 +78,11 @@ impl KeySecret {
 }
 
 impl ManagedKey {
+    /// A key as it is kept; none if this version does not know all that the document says.
+    pub fn read(document: &str) -> Option<Self> {
+        read_whole(document)
+    }
+
     /// Refuses a request that the key is not for, by its path and the origin of its page.
     pub(super) fn admits(&self, path: &str, headers: &HeaderMap) -> Result<(), AuthError> {
         let is_of = |allowed: &String| allowed.strip_suffix('*').map_or(allowed == path, |begin| path.starts_with(begin));
@@ -83,6 +90,36 @@ impl ManagedKey {
             return Err(AuthError::ForbiddenPath);
         }
         if origin::admits(&self.origins, self.requires_origin, headers) { Ok(()) } else { Err(AuthError::ForbiddenOrigin) }
+    }
+}
+
+/// What lets somebody in, as it is kept; none if a later release says more of it than this one knows: it may be a limit.
+pub fn read_whole<T: Serialize + DeserializeOwned>(document: &str) -> Option<T> {
+    let written: Value = serde_json::from_str(document).ok()?;
+    let read = T::deserialize(&written).ok()?;
+    says_all(&serde_json::to_value(&read).ok()?, &written).then_some(read)
+}
+
+/// Whether what was `read` has all members of what was `written`, but for those that say nothing, as a later release writes of what does
+/// without, and for those that say who wrote it (`$by`).
+fn says_all(read: &Value, written: &Value) -> bool {
+    match (read, written) {
+        (Value::Object(read), Value::Object(written)) => {
+            let is_beside = |name: &str, value: &Value| name.starts_with('$') || says_nothing(value);
+            written.iter().all(|(name, value)| read.get(name).map_or_else(|| is_beside(name, value), |read| says_all(read, value)))
+        }
+        (Value::Array(read), Value::Array(written)) => read.iter().zip(written).all(|(read, written)| says_all(read, written)),
+        _ => true,
+    }
+}
+
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
     }
 }
 
@@ -112,7 +149,7 @@ impl ManagedTable {
     pub(super) fn of(documents: Vec<Document>, changes: u64) -> Self {
         let mut found = HashMap::new();
         for (project, id, body) in &documents {
-            let Ok(key) = serde_json::from_str::<ManagedKey>(body) else {
+            let Some(key) = ManagedKey::read(body) else {
                 tracing::warn!(key = id, "a managed key cannot be read and opens nothing");
                 continue;
             };
@@ -247,6 +284,30 @@ mod tests {
         {
             assert_eq!(asks(&limited, path, &[]).is_ok(), admitted, "{path}");
         }
+    }
+
+    #[test]
+    fn a_key_that_a_later_release_has_limited_opens_nothing_here_and_the_others_do() {
+        let web = ManagedKey { secrets: vec![KeySecret::of("secret", 0)], ..key(&[], &[]) };
+        let written = |change: &dyn Fn(&mut Value)| {
+            let mut body = serde_json::to_value(&web).unwrap();
+            change(&mut body);
+            body.to_string()
+        };
+        let opens = |body: String| {
+            let other = ManagedKey { secrets: vec![KeySecret::of("other", 0)], ..key(&[], &[]) };
+            let other = (7, "k2".to_owned(), serde_json::to_string(&other).unwrap());
+            let table = ManagedTable::of(vec![(7, "k1".to_owned(), body), other], 0);
+            assert!(table.find(&keys::hash("other")).is_some());
+            table.find(&keys::hash("secret")).is_some()
+        };
+        assert!(opens(written(&|_| {})) && opens(written(&|body| body["$by"] = "ada".into())));
+        for nothing in [Value::Null, Value::Bool(false), serde_json::json!([]), serde_json::json!({}), "".into()] {
+            assert!(opens(written(&|body| body["networks"] = nothing.clone())), "{nothing}");
+        }
+        assert!(!opens(written(&|body| body["networks"] = serde_json::json!(["10.0.0.0/8"]))));
+        assert!(!opens(written(&|body| body["secrets"][0]["networks"] = serde_json::json!(["10.0.0.0/8"]))));
+        assert!(!opens(written(&|body| body["kind"] = "ledger".into())));
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub enum ErrorClass {
     TooManyStatements,
     /// The memory of the whole server is used up.
     ServerMemory,
+    /// The statements of its user hold what they may hold together; the server has more.
+    UserMemory,
     /// The statement would hold more memory than it may.
     StatementMemory,
     /// The statement would read more than it may.
@@ -212,8 +214,7 @@ impl ErrorClass {
             code::TOO_MANY_PARTS | code::TABLE_IS_READ_ONLY | code::NOT_ENOUGH_SPACE => Self::NoInserts,
             // What the embedded engine could not put aside for want of room (`engine::writes`).
             code::FILE_DOESNT_EXIST if message.contains("/tmp/tmp") => Self::NoInserts,
-            code::MEMORY_LIMIT_EXCEEDED if message.contains("(total)") => Self::ServerMemory,
-            code::MEMORY_LIMIT_EXCEEDED => Self::StatementMemory,
+            code::MEMORY_LIMIT_EXCEEDED => Self::of_memory(message),
             code::CANNOT_ALLOCATE_MEMORY | code::CANNOT_SCHEDULE_TASK | code::SERVER_OVERLOADED => Self::Overloaded,
             code::TOO_MANY_SIMULTANEOUS_QUERIES => Self::TooManyStatements,
             code::SOCKET_TIMEOUT | code::NETWORK_ERROR | code::ALL_CONNECTION_TRIES_FAILED => Self::PeerUnreachable,
@@ -227,6 +228,18 @@ impl ErrorClass {
                 Self::Damaged
             }
             _ => Self::Other,
+        }
+    }
+
+    /// Of the limit that a text names, as newer releases of the server and older ones do. What else stands there may be the statement's own.
+    fn of_memory(message: &str) -> Self {
+        let names = |texts: [&str; 3]| texts.iter().any(|text| message.contains(text));
+        if names(["(total) memory limit", "Memory limit (total)", "(total) memory tracker"]) {
+            Self::ServerMemory
+        } else if names(["User memory limit", "Memory limit (for user)", "(for user) memory limit"]) {
+            Self::UserMemory
+        } else {
+            Self::StatementMemory
         }
     }
 
@@ -254,10 +267,15 @@ impl ErrorClass {
         )
     }
 
+    /// Whether a limit of memory was met: what is smaller may succeed.
+    pub fn is_of_memory(self) -> bool {
+        matches!(self, Self::ServerMemory | Self::UserMemory | Self::StatementMemory)
+    }
+
     /// Whether an insert has ended before it stored anything, and the server will not come back to it. Other answers leave that open:
     /// a proxy may have sent the insert twice, or the server may have failed after it had stored.
     pub fn is_nothing_stored(self) -> bool {
-        matches!(self, Self::NotSent(_) | Self::NoInserts | Self::ServerMemory | Self::StatementMemory | Self::TooManyStatements)
+        self.is_of_memory() || matches!(self, Self::NotSent(_) | Self::NoInserts | Self::TooManyStatements)
     }
 }
 
@@ -308,6 +326,19 @@ mod tests {
         assert!(server(241, "Memory limit (total) exceeded").is_overload());
         assert!(!server(241, "Memory limit (for query) exceeded").is_overload());
         assert!(server(241, "").is_nothing_stored());
+    }
+
+    #[test]
+    fn which_memory_is_used_up_is_what_the_server_says_first_and_not_what_the_statement_does() {
+        for whole in ["(total) memory limit exceeded: would use", "Memory limit (total) exceeded"] {
+            assert_eq!(server(241, whole), ErrorClass::ServerMemory, "{whole}");
+        }
+        for of_user in ["User memory limit exceeded: would use", "Memory limit (for user) exceeded", "(for user) memory limit exceeded"] {
+            assert_eq!(server(241, of_user), ErrorClass::UserMemory, "{of_user}");
+            assert!(!server(241, of_user).is_overload() && server(241, of_user).is_nothing_stored(), "others are served: {of_user}");
+        }
+        let of_one = "Query memory limit exceeded: would use 2.01 GiB: while executing 'FUNCTION sum(total) :: 3'";
+        assert_eq!(server(241, of_one), ErrorClass::StatementMemory);
     }
 
     #[test]

@@ -145,6 +145,12 @@ impl<'r> Intake<'r> {
         }
     }
 
+    /// How many events have a verdict: the index of what comes behind them.
+    pub(super) fn count(&self) -> usize {
+        let verdicts = &self.decoded.verdicts;
+        usize::try_from(verdicts.accepted).unwrap_or(usize::MAX).saturating_add(verdicts.rejected.len())
+    }
+
     /// Refuses the event at `index`.
     pub(super) fn reject(&mut self, index: usize, event_id: Option<&str>, rejection: Rejection) {
         let event_id = event_id.filter(|id| id.len() <= MAX_ID).map(str::to_owned);

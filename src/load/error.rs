@@ -1,6 +1,6 @@
 //! Why the event table did not do what the loader asked.
 
-use crate::clickhouse::{ClickHouseError, ErrorClass, Retry};
+use crate::clickhouse::{ClickHouseError, Retry};
 
 /// Why the table did not do it.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl From<ClickHouseError> for TableError {
         let class = error.class();
         match class.retry() {
             Retry::Fenced => Self::Fenced,
-            Retry::Later if matches!(class, ErrorClass::StatementMemory | ErrorClass::ServerMemory) => Self::TooLarge(error.to_string()),
+            Retry::Later if class.is_of_memory() => Self::TooLarge(error.to_string()),
             Retry::Later if class.is_nothing_stored() => Self::Refused(error.to_string()),
             Retry::Later => Self::Later(error.to_string()),
             Retry::Stop => Self::Stop(error.to_string()),

@@ -45,7 +45,7 @@ use self::flight::{Flight, Flights, Slot};
 pub(crate) use self::shared::SharedSlot;
 pub use self::shared::{SharedCache, SharedValue};
 use super::ask::Range;
-use super::error::{ErrorClass, QueryError};
+use super::error::QueryError;
 use crate::event::ids::ProjectId;
 use crate::lifecycle::spawn_short;
 use crate::metrics::Counter;
@@ -348,7 +348,7 @@ impl Metered<'_> {
         let (took, saved) = match computed {
             Ok(computed) => (computed.took, computed.saved),
             // It was refused before it began.
-            Err(problem) if problem.is_overload() && problem.class != ErrorClass::TimedOut => Default::default(),
+            Err(problem) if problem.has_cost_nothing() => Default::default(),
             Err(_) => (self.began.elapsed(), Duration::ZERO),
         };
         self.question.spend(Instant::now(), Spent { took, saved, has_failed: computed.is_err() });

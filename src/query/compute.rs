@@ -20,6 +20,9 @@ use super::shared_scan::{Outcome, Portion, Seat, Share, Takers, Together};
 use crate::event::ids::ProjectId;
 use crate::store::places::Places;
 
+/// How a scan may fail that the questions which share it can do without.
+const ALONE: [ErrorClass; 3] = [ErrorClass::TooExpensive, ErrorClass::Invalid, ErrorClass::TimedOut];
+
 /// A question that is not answered from what is kept.
 pub(super) struct Computation {
     pub(super) project: ProjectId,
@@ -210,7 +213,7 @@ impl Inner {
         let portions = match self.portions(&taking, &mut runner, &permit).await {
             Ok(portions) => portions,
             // That may be so of all of them together alone.
-            Err(problem) if [ErrorClass::TooExpensive, ErrorClass::Invalid, ErrorClass::TimedOut].contains(&problem.class) => Vec::new(),
+            Err(problem) if problem.takes_too_much() || ALONE.contains(&problem.class) => Vec::new(),
             Err(problem) => return Err(problem),
         };
         let portions = numbers.iter().copied().zip(portions).filter_map(|(number, portion)| Some((number, portion?))).collect();

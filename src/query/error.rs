@@ -145,9 +145,14 @@ impl QueryError {
         Self::of(ErrorClass::TooExpensive, "query_too_expensive", message)
     }
 
-    /// Whether it read or held more than a question may, so that another way to the same answer may be open.
+    /// Whether it read or held more than a question may, or than the store has, so that another way to the same answer may be open.
     pub(crate) fn takes_too_much(&self) -> bool {
-        self.class == ErrorClass::TooExpensive && self.advice == Advice::Missing
+        matches!(self.class, ErrorClass::TooExpensive | ErrorClass::Unavailable) && self.advice == Advice::Missing
+    }
+
+    /// Whether it was refused before the store did anything for it: what ran may be told what would cost less.
+    pub(crate) fn has_cost_nothing(&self) -> bool {
+        self.is_overload() && self.advice == Advice::NotNeeded
     }
 
     /// Other questions hold the memory that it needs.
@@ -190,8 +195,13 @@ impl QueryError {
             Store::Unreachable => unavailable(),
             Store::NoAnswer | Store::TooSlow => Self::too_slow(),
             Store::AnswerTooLarge => Self::too_large(),
-            Store::TooExpensive | Store::StatementMemory | Store::ServerMemory => {
+            Store::TooExpensive | Store::StatementMemory => {
                 Self { advice: Advice::Missing, ..Self::too_expensive("the query reads or holds more than allowed") }
+            }
+            // Others hold it, or the query itself where nothing limits what one may hold: asking again helps, and so does asking for less.
+            Store::ServerMemory | Store::UserMemory => {
+                let message = "the store has no memory left for the query";
+                Self { advice: Advice::Missing, ..Self::unavailable("overloaded", message) }
             }
             Store::InvalidRegex => Self::invalid("invalid_regex", "the regular expression cannot be compiled (RE2 syntax)"),
             Store::TooManyStatements => Self::unavailable("overloaded", "too many queries are running"),

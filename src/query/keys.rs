@@ -214,9 +214,22 @@ pub(super) fn check_live(key: &ManagedKey) -> Result<(), QueryError> {
 /// A key as it is saved.
 ///
 /// # Errors
-/// 500: of a version that this one cannot read.
+/// 500: a later release has written it, and this one does not know all that it says.
 pub(super) fn read(saved: &Saved) -> Result<ManagedKey, QueryError> {
-    serde_json::from_str(&saved.body).map_err(|_| QueryError::internal("the key that is saved cannot be read"))
+    ManagedKey::read(&saved.body)
+        .ok_or_else(|| QueryError::internal("the key that is saved cannot be read: a later release has written it"))
+}
+
+/// The keys of the project with this name as they are listed. One that cannot be read is named alone, and opens nothing here.
+pub(super) fn listed(project: &str, saved: &[Saved]) -> Value {
+    let there = || saved.iter().filter(|saved| !saved.body.is_empty());
+    let shown = |saved: &Saved| Some(shown(&saved.name, saved.version, &read(saved).ok()?));
+    let unreadable: Vec<&str> = there().filter(|saved| read(saved).is_err()).map(|saved| saved.name.as_str()).collect();
+    let mut listed = json!({"project": project, "keys": there().filter_map(shown).collect::<Vec<_>>()});
+    if !unreadable.is_empty() {
+        listed["unreadable"] = json!(unreadable);
+    }
+    listed
 }
 
 /// A key as it is shown: of its secrets only what tells them apart, as `GET /v1/session` names keys.
@@ -369,6 +382,28 @@ mod tests {
         }
         let revoked = ManagedKey { revoked_ms: Some(NOW_MS), ..later.key };
         assert_eq!(rotate(revoked, &json!({}), NOW_MS).err().unwrap().code, "key_revoked");
+    }
+
+    #[test]
+    fn a_key_of_a_later_release_is_named_beside_those_that_can_be_read() {
+        let saved = |name: &str, body: String| Saved { name: name.to_owned(), version: 1, body };
+        let body = serde_json::to_value(made().key).unwrap();
+        let later = |member: &str, value: Value| {
+            let mut body = body.clone();
+            body[member] = value;
+            body.to_string()
+        };
+        let all = [
+            saved("a", body.to_string()),
+            saved("b", later("kind", json!("ledger"))),
+            saved("c", later("networks", json!(["10.0.0.0/8"]))),
+            saved("d", String::new()),
+            saved("e", later("networks", json!([]))),
+        ];
+        let listed = listed("shop", &all);
+        let ids = listed["keys"].as_array().unwrap().iter().map(|key| key["id"].clone()).collect::<Vec<_>>();
+        assert_eq!((ids, &listed["unreadable"]), (vec![json!("a"), json!("e")], &json!(["b", "c"])));
+        assert!(super::listed("shop", &all[..1]).get("unreadable").is_none());
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::ask::range::{instant_in_utc, show_ms};
 use super::boards::Tile;
 use super::error::QueryError;
 use super::saved::{Expected, Kind, SavedThings, Write};
+use crate::auth::managed::read_whole;
 use crate::auth::origin::normal_origin;
 use crate::event::ids::ProjectId;
 use crate::store::tables::saved::Saved;
@@ -320,7 +321,7 @@ struct Known {
 
 struct KnownShare {
     project: ProjectId,
-    /// None if it is revoked.
+    /// None if it is revoked, or a later release says more of it than is known here: it may be a limit.
     share: Option<Share>,
 }
 
@@ -329,7 +330,7 @@ impl Known {
         let read = |saved: Saved| {
             let (project, id) = saved.name.split_once('-')?;
             let project = ProjectId(u64::from_str_radix(project, 16).ok()?);
-            let share = serde_json::from_str(&saved.body).ok().map(|share| Share { by: saved.writer(), ..share });
+            let share = read_whole(&saved.body).map(|share| Share { by: saved.writer(), ..share });
             Some((id.to_owned(), KnownShare { project, share }))
         };
         Self { at: Instant::now(), shares: saved.into_iter().filter_map(read).collect() }

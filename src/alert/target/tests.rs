@@ -212,3 +212,11 @@ proptest::proptest! {
         proptest::prop_assert_eq!(&guarded(url.as_str()).unwrap().url, url);
     }
 }
+
+#[test]
+fn certificates_that_could_not_be_read_are_read_again_and_those_that_were_are_kept() {
+    let place = OnceLock::new();
+    assert_eq!(made_once(&place, || None::<u8>), None);
+    assert_eq!(made_once(&place, || Some(1)), Some(1));
+    assert_eq!(made_once(&place, || panic!("they are there")), Some(1));
+}

@@ -15,19 +15,18 @@ mod posthog;
 mod records;
 mod segment;
 mod umami;
+mod users;
 mod words;
-
-use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_64;
 
 pub(super) use self::archive::Archive;
 pub(super) use self::attached::{Attached, Rows, is_attached};
 pub(super) use self::records::{Raw, Records};
+pub(super) use self::users::Users;
 use super::format::Format;
 use super::malformed::Malformed;
 use super::times::{Times, of_text};
@@ -209,22 +208,6 @@ pub(super) fn millis(value: &Json) -> Option<i64> {
 fn as_local(at_ms: i64, zone: &TimeZone) -> Option<Timestamp> {
     let local = TimeZone::UTC.to_datetime(Timestamp::from_millisecond(at_ms).ok()?);
     Some(zone.to_ambiguous_zoned_datetime(local).compatible().ok()?.timestamp())
-}
-
-/// What is known of users so far: a digest a user, so that what a product repeats with every event is said when it changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Users {
-    known: HashMap<u64, u64, foldhash::fast::RandomState>,
-}
-
-impl Users {
-    /// Whether this is news of the user.
-    fn learn(&mut self, traits: &Map<String, Json>) -> bool {
-        let part = |name: &str| traits.get(name).map(Json::to_string).unwrap_or_default();
-        let user = xxh3_64(format!("{} {}", part("userId"), part("anonymousId")).as_bytes());
-        let said = xxh3_64(part("properties").as_bytes());
-        self.known.insert(user, said) != Some(said)
-    }
 }
 
 /// The events of a record, the first of which is what happened: `id` where it has none of its own.

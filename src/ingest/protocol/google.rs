@@ -1,6 +1,7 @@
 //! The Measurement Protocol of Google Analytics 4: `POST /mp/collect?api_secret=KEY` with events of one client.
 //!
-//! `user_properties` become an `identify` of its own where there is a user. Events have no ids: nothing is sent twice.
+//! `user_properties` become an `identify` of its own where there is a user; its index is the one behind the events, none of which it is of.
+//! Events have no ids: nothing is sent twice.
 
 use hyper::Response;
 use serde_json::{Map, Value as Json, json};
@@ -29,18 +30,23 @@ impl Protocol for MeasurementProtocol {
     }
 
     fn events(&self, request: &Received<'_>, intake: &mut Intake<'_>) -> Result<(), Refusal> {
-        let envelope = Envelope::of("events", nameless);
-        let client = envelope::around(request.body, &envelope)?;
-        envelope::translated(request.body, &envelope, |event| own(&client, event), intake)?;
-        if let Some(identify) = identify(&client) {
-            envelope::alone(identify.to_string().as_bytes(), 0, nameless, intake);
-        }
-        Ok(())
+        take(request.body, intake)
     }
 
     fn answer(&self, head: &Head, verdicts: &Verdicts) -> Response<Body> {
         pulse::answer_with(head, verdicts, json!({"ok": true}))
     }
+}
+
+/// Takes the events of a client, and what is said of its user.
+fn take(body: &[u8], intake: &mut Intake<'_>) -> Result<(), Refusal> {
+    let envelope = Envelope::of("events", nameless);
+    let client = envelope::around(body, &envelope)?;
+    envelope::translated(body, &envelope, |event| own(&client, event), intake)?;
+    if let Some(identify) = identify(&client) {
+        envelope::alone(identify.to_string().as_bytes(), intake.count(), nameless, intake);
+    }
+    Ok(())
 }
 
 /// An event of a client in pulse's own dialect.
@@ -93,6 +99,7 @@ mod tests {
     use super::*;
     use crate::event::field::Field;
     use crate::ingest::tests::{SHOP, decoded_as};
+    use crate::outcome::Defect;
 
     #[test]
     fn events_are_of_the_client_around_them() {
@@ -123,6 +130,19 @@ mod tests {
         );
         let verdicts = refused.unwrap().verdicts;
         assert_eq!((verdicts.accepted, verdicts.rejected.len(), verdicts.rejected[0].index), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_is_refused_of_the_user_is_no_event_of_the_request() {
+        let said: Map<String, Json> = (0..300).map(|number| (format!("k{number}"), json!({"value": number}))).collect();
+        let body = json!({"client_id": "c", "user_id": "ada", "user_properties": said, "events": [{"name": "a"}, {"name": "b"}]});
+        let verdicts = decoded_as(SHOP, |_| {}, |intake| take(body.to_string().as_bytes(), intake)).unwrap().verdicts;
+        let rejected = verdicts.rejected.iter().map(|rejected| (rejected.index, rejected.defect)).collect::<Vec<_>>();
+        assert_eq!((verdicts.accepted, rejected), (2, vec![(2, Defect::TooManyProperties)]));
+        let body =
+            json!({"client_id": "c", "user_id": "ada", "user_properties": {"team": {"value": "blue"}}, "events": [{"name": "a"}, {}]});
+        let verdicts = decoded_as(SHOP, |_| {}, |intake| take(body.to_string().as_bytes(), intake)).unwrap().verdicts;
+        assert_eq!((verdicts.accepted, verdicts.rejected.len(), verdicts.without_id), (2, 1, vec![0, 2]));
     }
 
     #[test]

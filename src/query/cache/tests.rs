@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use crate::query::error::ErrorClass;
 use crate::query::people::map::LeftOut;
 
 const PROJECT: ProjectId = ProjectId(7);

@@ -33,11 +33,7 @@ impl QueryApi {
     pub(super) async fn managed_keys(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let author = self.author(&call)?;
         if *call.request.method() == Method::GET {
-            let mut listed = Vec::new();
-            for saved in self.queries.0.saved.all(&KEY, author.project).await?.iter().filter(|saved| !saved.body.is_empty()) {
-                listed.push(keys::shown(&saved.name, saved.version, &keys::read(saved)?));
-            }
-            let answer = json!({"project": &*author.project_name, "keys": listed});
+            let answer = keys::listed(&author.project_name, &self.queries.0.saved.all(&KEY, author.project).await?);
             return Ok(uncached(json_response(StatusCode::OK, answer.to_string().into_bytes())));
         }
         let body = fields::parse(&body::read(call.request, self.key_limits()).await?)?;
@@ -51,26 +47,28 @@ impl QueryApi {
         Ok(uncached(response))
     }
 
-    /// Shows, changes or revokes a key. One that is revoked already is deleted.
+    /// Shows, changes or revokes a key. One that is revoked already, or cannot be read, is deleted.
     pub(super) async fn managed_key(&self, call: Call, id: &str) -> Result<Response<Body>, ApiError> {
         let author = self.author(&call)?;
         let expected = expected(call.request.headers())?;
         let saved = self.queries.0.saved.get(&KEY, author.project, id).await?;
-        let key = keys::read(&saved)?;
+        let read = keys::read(&saved);
         if !matches!(expected, Expected::Anything | Expected::Some) && expected != Expected::Version(saved.version) {
             return Err(KEY.changed(Some(&saved)).into());
         }
         // What was looked at is what is changed, or nothing is.
         let expected = Expected::Version(saved.version);
+        let is_deleted = *call.request.method() == Method::DELETE && read.as_ref().map_or(true, |key| key.revoked_ms.is_some());
         let (action, key) = match *call.request.method() {
-            Method::GET => return Ok(uncached(versioned(saved.version, &keys::shown(id, saved.version, &key)))),
+            _ if is_deleted => (Action::Deleted, None),
+            Method::GET => return Ok(uncached(versioned(saved.version, &keys::shown(id, saved.version, &read?)))),
             Method::PUT => {
+                let key = read?;
                 keys::check_live(&key)?;
                 let body = fields::parse(&body::read(call.request, self.key_limits()).await?)?;
                 (Action::Changed, Some(WrittenKey::parse(&body, clock::now_ms())?.change(key)?))
             }
-            _ if key.revoked_ms.is_some() => (Action::Deleted, None),
-            _ => (Action::Revoked, Some(ManagedKey { revoked_ms: Some(clock::now_ms()), ..key })),
+            _ => (Action::Revoked, Some(ManagedKey { revoked_ms: Some(clock::now_ms()), ..read? })),
         };
         let version = self.change_key(&author, Change { action, id, key: key.as_ref(), expected }).await?;
         let shown = key.map_or_else(|| json!({"id": id, "version": version}), |key| keys::shown(id, version, &key));

@@ -87,4 +87,19 @@ mod tests {
             assert!(refused.is_overload(), "an older answer is better than none: {code}");
         }
     }
+
+    #[test]
+    fn memory_of_the_whole_server_is_asked_for_again_and_that_of_one_query_is_not() {
+        let refused = |message: &str| refused(&ClickHouseError::Server { code: 241, message: message.to_owned() });
+        let whole = refused(
+            "Code: 241. DB::Exception: (total) memory limit exceeded: would use 10.08 GiB (attempt to allocate chunk of 4.49 MiB), \
+             current RSS: 1.83 GiB, maximum: 8.40 GiB. (MEMORY_LIMIT_EXCEEDED)",
+        );
+        assert_eq!((whole.code, whole.retry_after, whole.is_overload()), ("overloaded", Some(1), true));
+        assert!(whole.takes_too_much(), "what takes less is tried at once");
+        assert!(!whole.has_cost_nothing(), "it ran");
+        let of_one = refused("Code: 241. DB::Exception: Query memory limit exceeded: would use 2.01 GiB, maximum: 2.00 GiB.");
+        assert_eq!((of_one.code, of_one.retry_after, of_one.is_overload()), ("query_too_expensive", None, false));
+        assert!(of_one.takes_too_much() && refused("User memory limit exceeded").is_overload());
+    }
 }

@@ -129,3 +129,16 @@ fn what_is_no_share_is_refused() {
         assert_eq!(share(&body).unwrap_err().code, code, "{body}");
     }
 }
+
+#[test]
+fn a_link_that_a_later_release_has_limited_opens_nothing_here() {
+    let opens = |change: &dyn Fn(&mut Value)| {
+        let mut body = serde_json::to_value(share(&json!({"people": true})).unwrap()).unwrap();
+        change(&mut body);
+        let saved = Saved { name: name(ProjectId(7), "a"), version: 1, body: body.to_string() };
+        Known::of_saved(vec![saved]).shares["a"].share.is_some()
+    };
+    assert!(opens(&|body| body["$by"] = json!("ada")));
+    assert!(opens(&|body| body["password"] = Value::Null));
+    assert!(!opens(&|body| body["password"] = json!("a hash")));
+}

@@ -23,8 +23,10 @@ const FENCE_ENTRY: u16 = u16::MAX;
 /// The columns of a block, in order.
 const COLUMNS: &str = " (kind, project_id, rule, entry, slot, version, generation, at, body)";
 const QUERY_ID: &str = "pulse-alerts-";
-/// How often running inserts of an earlier owner are looked for.
+/// How often running inserts of an earlier owner are looked for, and how long their end is waited for at a time: less than a lease lasts,
+/// which nobody renews meanwhile.
 const POLL: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Most rows of what is read for people.
 const MOST_SHOWN: u64 = 1_000;
 /// Most bytes of them, of each kind: those of a thousand lines in some thirty slots.
@@ -111,17 +113,22 @@ pub struct Writer {
     pub version: u64,
 }
 
-/// Takes the alerts from their owner: afterwards nothing of another generation can be written. Returns the highest version there is.
+/// Takes the alerts from their owner: afterwards nothing of another generation can be written. Returns the highest version there is. An
+/// insert of an earlier owner that does not end is an error; the alerts may be taken again.
 pub async fn take(store: &ClickHouse, generation: u64) -> Result<u64, ClickHouseError> {
     let fence = Fence::of(&store.database, &EVENTS.name());
     for replica in replicas(store) {
         fence.take(&replica.writer, FENCE_ENTRY, generation).await?;
     }
-    for replica in replicas(store) {
-        while has_others(replica, generation).await? {
-            tokio::time::sleep(POLL).await;
+    let none_runs = || async {
+        for replica in replicas(store) {
+            if has_others(replica, generation).await? {
+                return Ok(false);
+            }
         }
-    }
+        Ok(true)
+    };
+    seen_to_end(none_runs).await?;
     if store.fleet.as_ref().is_some_and(|fleet| fleet.replica_path.is_some()) {
         for replica in replicas(store) {
             let sync = Statement::of("SYSTEM SYNC REPLICA ").table(&store.table(ALERT_STATES.name())).sql(" LIGHTWEIGHT");
@@ -131,6 +138,23 @@ pub async fn take(store: &ClickHouse, generation: u64) -> Result<u64, ClickHouse
     let highest = Statement::of("SELECT max(version) FROM ").table(&store.table(ALERT_STATES.name()));
     let rows: Vec<(Whole<u64>,)> = rows(store, &highest).await?;
     Ok(rows.first().map_or(0, |(version,)| version.0))
+}
+
+/// Waits until none of them runs, which `none_runs` looks for. The fence is taken, so that none of them begins meanwhile that stores anything.
+async fn seen_to_end<L>(none_runs: impl Fn() -> L) -> Result<(), ClickHouseError>
+where
+    L: Future<Output = Result<bool, ClickHouseError>>,
+{
+    let waiting = async {
+        while !none_runs().await? {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(LONGEST_WAIT, waiting).await.unwrap_or_else(|_| {
+        tracing::warn!("an insert of an earlier owner of the alerts has not ended yet");
+        Err(ClickHouseError::TimedOut(LONGEST_WAIT))
+    })
 }
 
 /// Whether an insert of another generation is running.
@@ -338,5 +362,16 @@ mod tests {
         assert_eq!(fitting([100; 1_000].into_iter()), 1_000);
         assert_eq!(fitting([5 << 20, 1].into_iter()), 1);
         assert_eq!(fitting(std::iter::empty()), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_insert_that_never_ends_is_not_waited_for_without_an_end() {
+        let began = tokio::time::Instant::now();
+        let hanging = tokio::time::timeout(4 * LONGEST_WAIT, seen_to_end(|| async { Ok(false) })).await;
+        assert!(matches!(hanging, Ok(Err(ClickHouseError::TimedOut(LONGEST_WAIT)))), "{hanging:?}");
+        assert_eq!(began.elapsed(), LONGEST_WAIT);
+        let ends = began + LONGEST_WAIT + 3 * POLL;
+        seen_to_end(|| async { Ok(tokio::time::Instant::now() >= ends) }).await.unwrap();
+        assert_eq!(tokio::time::Instant::now(), ends);
     }
 }

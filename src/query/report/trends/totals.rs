@@ -61,7 +61,7 @@ impl Totals<'_> {
         });
         match counted.await {
             // The ranking holds fewer numbers.
-            Err(problem) if problem.class == ErrorClass::TooExpensive => return Ok(None),
+            Err(problem) if problem.class == ErrorClass::TooExpensive || problem.takes_too_much() => return Ok(None),
             counted => counted?,
         }
         if is_full {
