@@ -231,16 +231,16 @@ impl ErrorClass {
         }
     }
 
-    /// Of the limit that a text names, as newer releases of the server and older ones do. What else stands there may be the statement's own.
+    /// Of the limit that a text names first, as newer releases of the server and older ones do: what follows may be the statement's own.
     fn of_memory(message: &str) -> Self {
-        let names = |texts: [&str; 3]| texts.iter().any(|text| message.contains(text));
-        if names(["(total) memory limit", "Memory limit (total)", "(total) memory tracker"]) {
-            Self::ServerMemory
-        } else if names(["User memory limit", "Memory limit (for user)", "(for user) memory limit"]) {
-            Self::UserMemory
-        } else {
-            Self::StatementMemory
-        }
+        const LIMITS: [(ErrorClass, [&str; 3]); 3] = [
+            (ErrorClass::ServerMemory, ["(total) memory limit", "Memory limit (total)", "(total) memory tracker"]),
+            (ErrorClass::UserMemory, ["User memory limit", "Memory limit (for user)", "(for user) memory limit"]),
+            (ErrorClass::StatementMemory, ["Query memory limit", "Memory limit (for query)", "(for query) memory limit"]),
+        ];
+        let first = |texts: &[&str; 3]| texts.iter().filter_map(|text| message.find(text)).min();
+        let named = LIMITS.iter().filter_map(|(class, texts)| Some((first(texts)?, *class)));
+        named.min_by_key(|(at, _)| *at).map_or(Self::StatementMemory, |(_, class)| class)
     }
 
     /// What to do after it.
@@ -337,7 +337,7 @@ mod tests {
             assert_eq!(server(241, of_user), ErrorClass::UserMemory, "{of_user}");
             assert!(!server(241, of_user).is_overload() && server(241, of_user).is_nothing_stored(), "others are served: {of_user}");
         }
-        let of_one = "Query memory limit exceeded: would use 2.01 GiB: while executing 'FUNCTION sum(total) :: 3'";
+        let of_one = "Query memory limit exceeded: would use 2.01 GiB: while executing 'FUNCTION equals(x, '(total) memory limit') :: 3'";
         assert_eq!(server(241, of_one), ErrorClass::StatementMemory);
     }
 

@@ -2,7 +2,7 @@
 //! its own, as soon as it is known.
 //!
 //! Promises: a question that is refused costs itself; of questions that are equal one is computed; those that read the same events read them once
-//! (`shared_scan`); no more than [`AT_ONCE`] of a request, or groups of those of up to eight, run or wait to be sent at a time, so a client that
+//! (`shared_scan`); no more than [`AT_ONCE`] of a request, or groups of up to eight that share a scan, run or wait to be sent at a time, so a client that
 //! reads slowly holds few answers, and none of them longer than it runs what others wait for; a client that leaves ends what runs for it. A client
 //! that wants to know is told on lines between the answers how many rows those questions have read that take long.
 

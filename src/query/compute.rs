@@ -162,13 +162,24 @@ impl Inner {
             match asked.plan.answer_scanned(&mut runner, scanned).await {
                 Err(problem) if problem.is_no_room() => {}
                 answered => {
-                    let (result, took) = (answered?, began.elapsed());
+                    let result = answered?;
+                    let excluded_bots = match excluded_bots {
+                        Some(number) => Some(number),
+                        None => excluded::count(asked.plan.as_ref(), &mut runner).await,
+                    };
+                    let took = began.elapsed();
                     return self.computed(asked, &runner, Answered { result, shown, excluded_bots, took, saved: saved() });
                 }
             }
         }
-        let mut runner = self.reader.begin_by(outcome.permit.clone(), asked.project, asked.common.now_ms(asked.now_ms));
-        runner.look_at(asked.common.traffic);
+        let runner = match &outcome.permit {
+            Some(permit) => {
+                let mut runner = self.reader.begin_by(permit.clone(), asked.project, asked.common.now_ms(asked.now_ms));
+                runner.look_at(asked.common.traffic);
+                runner
+            }
+            None => self.begin(asked).await?,
+        };
         let computed = self.run_alone(asked, runner).await?;
         Ok(Computed { took: began.elapsed(), saved: saved(), ..computed })
     }
@@ -204,7 +215,8 @@ impl Inner {
         if takers.numbers().len() < 2 {
             return Ok(None);
         }
-        let mut runner = self.reader.begin_until(self.reader.deadline_of_scan(), permits.as_deref(), *project, *now_ms).await?;
+        let mut runner = self.reader.begin_with(permits.as_deref(), *project, *now_ms).await?;
+        runner.end_by(self.reader.deadline_of_scan());
         let permit = runner.permit().ok_or_else(|| QueryError::internal("a scan without a permit"))?;
         runner.count_rows_in(rows_read);
         runner.look_at(*traffic);
@@ -231,7 +243,8 @@ impl Inner {
         let scanned = funnel::read_shared(scans, runner).await?;
         let sets: Vec<Vec<EventSet<'_>>> =
             scans.iter().zip(&scanned).filter(|(_, scanned)| scanned.is_some()).map(|(scan, _)| scan.event_sets()).collect();
-        let mut excluded = excluded::count_each(&sets, runner).await.into_iter();
+        let filters = scans.first().map_or(&[][..], |scan| scan.filters());
+        let mut excluded = excluded::count_each(&sets, filters, runner).await.into_iter();
         let turn = runner.turn(permit.clone());
         let portion = |scanned: Option<_>| {
             let scanned = scanned?;

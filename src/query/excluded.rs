@@ -7,35 +7,32 @@ use super::ask::{EventSet, Selection};
 use super::reader::StatementRunner;
 use super::report::Plan;
 use super::sql::Statement;
+use crate::query::ask::filter::Filter;
 use crate::query::ask::selection::Traffic;
 
 /// The number for `plan`; none where the report does not tell which events it is about, or one statement cannot tell all of them.
 /// May go wrong: the time of the question is over, or the store refuses; the answer is there all the same.
 pub(super) async fn count(plan: &dyn Plan, runner: &mut StatementRunner<'_>) -> Option<u64> {
-    by_one_statement(&[plan.event_sets()], runner).await?.first().copied()
+    by_one_statement(&[plan.event_sets()], &[], runner).await?.first().copied()
 }
 
-/// The same for each of some questions, by their sets of events: by one statement, if it can carry all.
-pub(super) async fn count_each(questions: &[Vec<EventSet<'_>>], runner: &mut StatementRunner<'_>) -> Vec<Option<u64>> {
-    if let Some(numbers) = by_one_statement(questions, runner).await {
-        return numbers.into_iter().map(Some).collect();
+/// The same for each of some questions, by their sets of events and by what `filters` they have in common; none of any where one statement does not
+/// tell all of them: then each may ask for its own.
+pub(super) async fn count_each(questions: &[Vec<EventSet<'_>>], filters: &[Filter], runner: &mut StatementRunner<'_>) -> Vec<Option<u64>> {
+    match by_one_statement(questions, filters, runner).await {
+        Some(numbers) => numbers.into_iter().map(Some).collect(),
+        None => vec![None; questions.len()],
     }
-    let mut numbers = Vec::new();
-    for question in questions {
-        let number = by_one_statement(std::slice::from_ref(question), runner).await;
-        numbers.push(number.and_then(|number| number.first().copied()));
-    }
-    numbers
 }
 
 /// The number for each question; none if the statement cannot be sent, or not answered.
-async fn by_one_statement(questions: &[Vec<EventSet<'_>>], runner: &mut StatementRunner<'_>) -> Option<Vec<u64>> {
+async fn by_one_statement(questions: &[Vec<EventSet<'_>>], filters: &[Filter], runner: &mut StatementRunner<'_>) -> Option<Vec<u64>> {
     let first = questions.first().filter(|_| questions.iter().all(|sets| !sets.is_empty()))?.first()?;
     let scope = runner.scope(first.range);
     if scope.traffic() == Traffic::All {
         return Some(vec![0; questions.len()]);
     }
-    let statement = Statement::from(Selection::numbers_of_bots(scope, questions));
+    let statement = Statement::from(Selection::numbers_of_bots(scope, questions, filters));
     if !statement.fits() {
         return None;
     }

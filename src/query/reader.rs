@@ -210,16 +210,6 @@ impl Reader {
         self.guard.apart(most)
     }
 
-    /// The same, by a permit of `guard`, or of all without one.
-    pub(crate) async fn begin_with(
-        &self,
-        guard: Option<&Guard>,
-        project: ProjectId,
-        now_ms: i64,
-    ) -> Result<StatementRunner<'_>, QueryError> {
-        self.begin_until(self.deadline(), guard, project, now_ms).await
-    }
-
     /// Reads the books, which concern all projects, `within` that time. Takes no permit, so that watching goes on under load: each
     /// watcher sends one statement at a time.
     pub(crate) fn watch(&self, now_ms: i64, within: Duration) -> StatementRunner<'_> {

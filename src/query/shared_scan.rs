@@ -6,8 +6,9 @@
 //! one permit.
 //!
 //! Promises: a question is answered as if it had been asked alone, of what had arrived by then: the scan begins after all who share it. Nobody waits
-//! for the seat of one who waits for a turn. All together hold no more than one question may; who has no room there reads alone in its turn, and so
-//! do all where the scan is more than the store takes on, or takes half of the time of a question. The time of each begins with its turn.
+//! for the seat of one who waits for a turn. What is read for all takes no more memory than one question may; who has no room there reads alone in
+//! its turn. All do, two at a time and by permits of their own, where the scan is more than the store takes on, or takes half of the time of a
+//! question. The time of each (`query.max_time`) begins with its turn.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,9 +28,12 @@ use super::report::funnel::{MOST_TYPES, Scan, Scanned};
 use super::{Inner, Queries};
 use crate::event::ids::ProjectId;
 
-/// Most questions that share a scan, and most of a request that may: until its turn comes what each would read is there.
+/// Most questions that share a scan, which share the memory of one, and most of a request that are looked at for that: what is known of each by then
+/// is kept until it is asked.
 const MOST_TOGETHER: usize = 8;
 const MOST_OF_REQUEST: usize = 32;
+/// How many go on at a time where nobody got anything of a scan.
+const ALONE_AT_ONCE: usize = 2;
 
 /// Questions of one request whose scans are one.
 pub(super) struct Together {
@@ -51,20 +55,21 @@ pub(super) struct Portion {
 
 /// A scan that is over.
 pub(super) struct Outcome {
-    /// By this those go on who took part.
-    pub(super) permit: Permit,
+    /// By this those go on who took part, if any of them got something.
+    pub(super) permit: Option<Permit>,
     /// When it began, and what of the time that it took is one question's.
     pub(super) began: Instant,
     pub(super) took_each: Duration,
     /// By the numbers of the questions; who must read alone has none.
     portions: Mutex<HashMap<usize, Portion>>,
-    one_at_a_time: Semaphore,
+    turns: Semaphore,
 }
 
 impl Outcome {
     pub(super) fn of(permit: Permit, began: Instant, portions: Vec<(usize, Portion)>, questions: usize) -> Self {
         let took_each = began.elapsed() / u32::try_from(questions.max(1)).unwrap_or(u32::MAX);
-        Self { permit, began, took_each, portions: Mutex::new(portions.into_iter().collect()), one_at_a_time: Semaphore::new(1) }
+        let (permit, at_once) = if portions.is_empty() { (None, ALONE_AT_ONCE) } else { (Some(permit), 1) };
+        Self { permit, began, took_each, portions: Mutex::new(portions.into_iter().collect()), turns: Semaphore::new(at_once) }
     }
 }
 
@@ -77,12 +82,19 @@ pub(super) struct Share {
 impl Share {
     /// Waits for its turn among those who took part, of whom each has a limited time.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
-        self.outcome.one_at_a_time.acquire().await.map_err(|_| QueryError::internal("the turns of a scan were given up"))
+        self.outcome.turns.acquire().await.map_err(|_| QueryError::internal("the turns of a scan were given up"))
     }
 
     /// What it gets of the scan, once; `None` if it must read alone.
     pub(super) fn portion(&self) -> Option<Portion> {
         self.outcome.portions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // Of one who leaves before its turn: the others need the room.
+        drop(self.portion());
     }
 }
 

@@ -321,6 +321,8 @@ struct Known {
 
 struct KnownShare {
     project: ProjectId,
+    /// Its board, whatever else a later release says of it; none if it is revoked.
+    board: Option<String>,
     /// None if it is revoked, or a later release says more of it than is known here: it may be a limit.
     share: Option<Share>,
 }
@@ -331,7 +333,8 @@ impl Known {
             let (project, id) = saved.name.split_once('-')?;
             let project = ProjectId(u64::from_str_radix(project, 16).ok()?);
             let share = read_whole(&saved.body).map(|share| Share { by: saved.writer(), ..share });
-            Some((id.to_owned(), KnownShare { project, share }))
+            let board = serde_json::from_str::<Value>(&saved.body).ok().and_then(|body| body["board"].as_str().map(str::to_owned));
+            Some((id.to_owned(), KnownShare { project, board, share }))
         };
         Self { at: Instant::now(), shares: saved.into_iter().filter_map(read).collect() }
     }
@@ -449,8 +452,8 @@ impl Shares {
     /// Ends the links of a board that is not there any more: one that is made anew under its name is another.
     pub(super) async fn revoke_all(&self, board: SharedBoard<'_>) -> Result<(), QueryError> {
         let known = self.known(Duration::ZERO).await?;
-        let of_board = known.of(board.project).filter(|(_, share)| share.is_some_and(|share| share.board == board.id));
-        for (id, _) in of_board {
+        let is_of_board = |known: &KnownShare| known.project == board.project && known.board.as_deref() == Some(board.id);
+        for (id, _) in known.shares.iter().filter(|(_, known)| is_of_board(known)) {
             match self.revoke(board.project, id).await {
                 Err(problem) if problem.code == SHARE.unknown => {}
                 revoked => revoked?,

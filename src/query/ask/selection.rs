@@ -182,8 +182,9 @@ impl Selection {
         }
     }
 
-    /// The numbers of events of bots, in the project of `scope`, that are in one of the sets of each question.
-    pub(crate) fn numbers_of_bots(scope: Scope, questions: &[Vec<EventSet<'_>>]) -> Expr {
+    /// The numbers of events of bots, in the project of `scope`, that are in one of the sets of each question, and pass what `filters` they
+    /// have in common.
+    pub(crate) fn numbers_of_bots(scope: Scope, questions: &[Vec<EventSet<'_>>], filters: &[Filter]) -> Expr {
         let sets = questions.concat();
         let from_ms = sets.iter().map(|set| set.range.from_ms).min().unwrap_or(scope.from_ms);
         let until_ms = sets.iter().map(|set| set.range.until_ms).max().unwrap_or(scope.until_ms);
@@ -194,7 +195,7 @@ impl Selection {
                 .iter()
                 .fold(Select::default(), |numbers, sets| numbers.column(Expr::call("countIf", [EventSet::any(sets, scope)]))),
         };
-        numbers.from(Self::of_bots(scope, &sets))
+        numbers.from(Self::of_bots(scope, &sets).filters(filters))
     }
 
     /// Of these events those that meet `condition`.

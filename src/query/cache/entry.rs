@@ -42,7 +42,7 @@ pub(crate) struct Computed {
     pub(crate) left_out: LeftOut,
     /// If another instance has computed it: how long ago.
     pub(crate) shared_for: Option<Duration>,
-    /// How long it took, without the wait for its turn.
+    /// How long it took, without the wait for its turn; of one that shared a scan since that began.
     pub(crate) took: Duration,
     /// What of that it has not cost: others paid it, or it waited for them.
     pub(crate) saved: Duration,

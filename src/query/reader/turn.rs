@@ -49,17 +49,17 @@ impl Reader {
         Instant::now() + self.deadline / SCAN_TIME
     }
 
-    /// Begins a question as [`Self::begin_with`], which must be answered by `deadline`.
+    /// Begins a question as [`Self::begin`], by a permit of `guard`, or of all without one.
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub(crate) async fn begin_until(
+    pub(crate) async fn begin_with(
         &self,
-        deadline: Instant,
         guard: Option<&Guard>,
         project: ProjectId,
         now_ms: i64,
     ) -> Result<StatementRunner<'_>, QueryError> {
+        let deadline = self.deadline();
         let turn = timeout_at(deadline, guard.unwrap_or(&self.guard).enter(project)).await;
         let permit = turn.unwrap_or_else(|_| Err(QueryError::too_slow()))?;
         Ok(StatementRunner { permit: Some(Permit::of(permit)), ..self.runner(project, now_ms, deadline) })
@@ -97,6 +97,11 @@ impl StatementRunner<'_> {
             counts_people: self.counts_people,
             rows_read: self.rows_read,
         }
+    }
+
+    /// Ends its statements sooner than it has to.
+    pub(crate) fn end_by(&mut self, deadline: Instant) {
+        self.deadline = self.deadline.min(deadline);
     }
 
     /// Counts the rows that it reads there.

@@ -301,7 +301,7 @@ impl Funnel {
         let mut outcomes = Outcomes::new(runner.memory());
         let Some(seen) = self.seen(whole, runner.now_ms()) else { return Ok(outcomes) };
         let counting = Arc::new(self.counting(whole, runner.now_ms()));
-        let mut question = Passes { funnel: self, seen, counting, outcomes: &mut outcomes };
+        let mut question = Passes { funnel: self, seen, counting, outcomes: &mut outcomes, shares_memory: scanned.is_some() };
         question.run(runner, Reading { columns: self.columns(), keys: None }, scanned).await?;
         let tied = question.outcomes.take_tied();
         if !tied.is_empty() {

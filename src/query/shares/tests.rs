@@ -136,9 +136,14 @@ fn a_link_that_a_later_release_has_limited_opens_nothing_here() {
         let mut body = serde_json::to_value(share(&json!({"people": true})).unwrap()).unwrap();
         change(&mut body);
         let saved = Saved { name: name(ProjectId(7), "a"), version: 1, body: body.to_string() };
-        Known::of_saved(vec![saved]).shares["a"].share.is_some()
+        let known = &Known::of_saved(vec![saved]).shares["a"];
+        assert_eq!(known.board, body["board"].as_str().map(str::to_owned), "it ends with its board");
+        known.share.is_some()
     };
     assert!(opens(&|body| body["$by"] = json!("ada")));
     assert!(opens(&|body| body["password"] = Value::Null));
     assert!(!opens(&|body| body["password"] = json!("a hash")));
+    let revoked = Saved { name: name(ProjectId(7), "a"), version: 2, body: String::new() };
+    let known = Known::of_saved(vec![revoked]);
+    assert!(known.shares["a"].board.is_none() && known.shares["a"].share.is_none());
 }

@@ -152,7 +152,7 @@ where
         Ok(())
     };
     tokio::time::timeout(LONGEST_WAIT, waiting).await.unwrap_or_else(|_| {
-        tracing::warn!("an insert of an earlier owner of the alerts has not ended yet");
+        tracing::debug!("an insert of an earlier owner of the alerts has not ended yet, or the store does not say so");
         Err(ClickHouseError::TimedOut(LONGEST_WAIT))
     })
 }

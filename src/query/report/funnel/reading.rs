@@ -141,6 +141,8 @@ pub(super) struct Passes<'f> {
     pub(super) counting: Arc<Counting>,
     /// What has come of them.
     pub(super) outcomes: &'f mut Outcomes,
+    /// Whether others hold what it may hold as well: then it may be answered alone where there is no room for it.
+    pub(super) shares_memory: bool,
 }
 
 impl Passes<'_> {
@@ -160,7 +162,6 @@ impl Passes<'_> {
             // As many of each pass, for what is let go of was moved for nothing.
             let passes = (PARTS - from).div_ceil(most);
             let parts = from..from + (PARTS - from).div_ceil(passes);
-            let was_scanned = scanned.is_some();
             let rows = match scanned.take() {
                 Some(rows) => rows,
                 None => {
@@ -169,27 +170,33 @@ impl Passes<'_> {
                     rows
                 }
             };
-            let until = rows.until().map_err(too_many)?;
+            let until = rows.until().map_err(|full| self.refusal(full))?;
             most = until - from;
             match runner.within_deadline(Outcomes::of(rows.taken(), Arc::clone(&self.counting))).await? {
                 Ok(of_parts) if self.outcomes.can_name_ties_of(&of_parts) => {
-                    self.outcomes
-                        .unite(of_parts)
-                        .map_err(|why| if was_scanned { QueryError::no_room() } else { too_many(Full::Memory(why)) })?;
+                    let united = self.outcomes.unite(of_parts);
+                    united.map_err(|why| self.refusal(Full::Memory(why)))?;
                     from = until;
                 }
                 Ok(_) | Err(Unfolded::Tied) => reading.columns.place = true,
                 // What came of them did not fit beside them.
-                Err(Unfolded::Full(_)) if was_scanned => return Err(QueryError::no_room()),
-                Err(Unfolded::Full(_)) if most > 1 => most = most.div_ceil(4),
-                Err(Unfolded::Full(why)) => return Err(too_many(Full::Memory(why))),
+                Err(Unfolded::Full(_)) if most > 1 && !self.shares_memory => most = most.div_ceil(4),
+                Err(Unfolded::Full(why)) => return Err(self.refusal(Full::Memory(why))),
                 Err(Unfolded::Failed(problem)) => return Err(problem),
             }
             if from == PARTS {
                 return Ok(());
             }
         }
-        Err(too_many(Full::Memory(OutOfMemory::Question)))
+        Err(self.refusal(Full::Memory(OutOfMemory::Question)))
+    }
+
+    /// Why it is refused.
+    fn refusal(&self, full: Full) -> QueryError {
+        match full {
+            Full::Memory(_) if self.shares_memory => QueryError::no_room(),
+            full => too_many(full),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One scan for several funnels, whose events are read once and handed to each.
 //!
-//! Promise: each is answered as if it had read them itself. Those share a scan that are about one range and window with the same filters and whose
-//! events their types tell: a row is then a person, a time and the number of a type, however many funnels there are. With conditions of its own on
+//! Promise: each is answered as if it had read them itself. Those share a scan that are about one range, and one window where the range is over, with
+//! the same filters, and whose events their types tell: a row is then a person, a time and the number of a type, however many funnels there are. With conditions of its own on
 //! steps one would have the others read what these need, with a longer window what only it needs, and with `breakdown`, `hold`, `strict` or
 //! `sessions` more of each event, or all events; one with `compare` reads for itself anyhow.
 //! Cost: one scan of the events of all, and for each funnel a look at each of them. Together they hold what one may.
@@ -70,11 +70,16 @@ impl Scan {
         Self { filters: Arc::clone(&other.filters), ..self }
     }
 
-    /// The events that it is about: those of the first step are of the range itself.
+    /// What its events must pass.
+    pub(crate) fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    /// The events that it is about, but for its filters: those of the first step are of the range itself.
     pub(crate) fn event_sets(&self) -> Vec<EventSet<'_>> {
         let mut sets = Vec::new();
         for of in &self.types {
-            let set = |range| EventSet { range, event: Some(&of.name), filters: vec![&self.filters] };
+            let set = |range| EventSet { range, event: Some(&of.name), filters: Vec::new() };
             sets.extend((of.bits & 1 != 0).then(|| set(&self.range)));
             sets.extend((of.bits & !1 != 0).then(|| set(&self.reach)));
         }
