@@ -190,16 +190,20 @@ async fn who_needs_more_of_events_or_others_reads_alone() {
         answers(&of_shop(&shop, QueryConfig::default()), questions(more.clone())).await;
         assert_eq!(*shop.asked.lock().unwrap(), expected, "{more}");
     }
-    // Of a range that is over each window reads its own events; up to now all read what there is, eight together.
-    for (range, expected) in [(json!({"from": "2025-12-01", "to": "2025-12-02"}), 2), (json!({}), 2)] {
-        let shop = Arc::new(Shop::of(100));
-        let windows = ["2h", "3h"].map(|window| {
+    // Of a range that is over each window reads its own events; up to now all read what there is. No more than eight do.
+    let of_windows = |range: &Value, of_each: usize| {
+        let of_window = |window: &str| {
             let mut more = range.clone();
             more["window"] = json!(window);
-            questions(more).as_array().unwrap().clone()
-        });
-        answers(&of_shop(&shop, QueryConfig::default()), json!(windows.concat())).await;
-        assert_eq!(*shop.asked.lock().unwrap(), [expected, 0], "{range}");
+            questions(more).as_array().unwrap()[..of_each].to_vec()
+        };
+        json!(["2h", "3h"].map(of_window).concat())
+    };
+    let over = json!({"from": "2025-12-01", "to": "2025-12-02"});
+    for (range, of_each, expected) in [(over, 3, 2), (json!({}), 3, 1), (json!({}), 6, 2)] {
+        let shop = Arc::new(Shop::of(100));
+        answers(&of_shop(&shop, QueryConfig::default()), of_windows(&range, of_each)).await;
+        assert_eq!(*shop.asked.lock().unwrap(), [expected, 0], "{range} {of_each}");
     }
     // Two groups, and one that is like no other.
     let shop = Arc::new(Shop::of(100));
@@ -252,10 +256,26 @@ async fn a_seat_is_of_the_question_that_it_was_given_to() {
 #[tokio::test]
 async fn what_is_too_much_together_is_read_alone_and_what_fails_fails_for_all() {
     let limits = QueryConfig { max_running: 1, max_memory: 16 << 20, max_time: Duration::from_secs(3_600), ..QueryConfig::default() };
-    let shop = Arc::new(Shop::of(60_000));
-    assert_right(&answers(&of_shop(&shop, limits), questions(json!({}))).await, 600);
-    let [shared, alone] = *shop.asked.lock().unwrap();
-    assert!(shared == 1 && alone > 0, "{shared} {alone}");
+    let asked = |people: u64, number: usize| {
+        let (shop, limits) = (Arc::new(Shop::of(people)), limits.clone());
+        let some = json!(questions(json!({})).as_array().unwrap()[..number]);
+        async move { (answers(&of_shop(&shop, limits), some).await, *shop.asked.lock().unwrap()) }
+    };
+    // There is room for the events of all, then of some.
+    for (people, number, expected) in [(100, 7, Some(false)), (60_000, 4, None), (60_000, 7, Some(true))] {
+        let (answered, [shared, alone]) = asked(people, number).await;
+        assert_right(&answered, people / 100);
+        assert!(shared == 1 && expected.is_none_or(|reads_alone| reads_alone == (alone > 0)), "{people} {number}: {alone}");
+    }
+    // There is room for the events, but not for what comes of them: hardly for what comes of those of one.
+    let (answered, [shared, alone]) = asked(100_000, 2).await;
+    assert!(shared == 1 && alone > 1, "{shared} {alone}");
+    for (answer, (_, expected)) in answered.iter().zip(funnels()) {
+        match answer["status"].as_u64() {
+            Some(200) => assert_eq!(counts(answer), expected.iter().map(|count| count * 1_000).collect::<Vec<_>>()),
+            _ => assert_eq!(answer["error"]["code"], "query_too_expensive", "{answer}"),
+        }
+    }
 
     let too_large = Arc::new(Shop { fails: Some(QueryError::too_large), ..Shop::of(100) });
     assert_right(&answers(&of_shop(&too_large, QueryConfig::default()), questions(json!({}))).await, 1);
