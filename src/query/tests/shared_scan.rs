@@ -269,7 +269,7 @@ async fn what_is_too_much_together_is_read_alone_and_what_fails_fails_for_all() 
     }
     // There is room for the events, but not for what comes of them: hardly for what comes of those of one.
     let (answered, [shared, alone]) = asked(100_000, 2).await;
-    assert!(shared == 1 && alone > 1, "{shared} {alone}");
+    assert!(shared == 1 && alone > 0, "{shared} {alone}");
     for (answer, (_, expected)) in answered.iter().zip(funnels()) {
         match answer["status"].as_u64() {
             Some(200) => assert_eq!(counts(answer), expected.iter().map(|count| count * 1_000).collect::<Vec<_>>()),
