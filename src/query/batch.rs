@@ -103,7 +103,7 @@ impl Batch {
 /// The questions, those together that may share a scan: each group where its first question stands.
 async fn groups(queries: Queries, project: ProjectId, now_ms: i64, questions: Vec<Line<Asked>>) -> Vec<Vec<Line<Asked>>> {
     let asked = questions.iter().enumerate().filter_map(|(place, line)| Some((place, line.asked.as_ref().ok()?.request(now_ms))));
-    let seats = if questions.len() > 1 { queries.seats(project, asked.collect()).await } else { Vec::new() };
+    let seats = queries.seats(project, asked.collect()).await;
     let mut seats: HashMap<usize, Seated> = seats.into_iter().map(|seated| (seated.place, seated)).collect();
     let mut groups: BTreeMap<usize, Vec<Line<Asked>>> = BTreeMap::new();
     for (place, mut line) in questions.into_iter().enumerate() {

@@ -241,14 +241,15 @@ impl Inner {
     ) -> Result<Vec<Option<Portion>>, QueryError> {
         let shown = self.show_now(runner.project(), runner.now_ms(), runner).await?;
         let scanned = funnel::read_shared(scans, runner).await?;
+        // Who must read alone counts alone, too.
         let sets: Vec<Vec<EventSet<'_>>> =
             scans.iter().zip(&scanned).filter(|(_, scanned)| scanned.is_some()).map(|(scan, _)| scan.event_sets()).collect();
         let filters = scans.first().map_or(&[][..], |scan| scan.filters());
-        let mut excluded = excluded::count_each(&sets, filters, runner).await.into_iter();
+        let mut excluded = excluded::count_each(&sets, filters, runner).await.into_iter().flatten();
         let turn = runner.turn(permit.clone());
         let portion = |scanned: Option<_>| {
             let scanned = scanned?;
-            Some(Portion { scanned, turn: turn.clone(), shown: shown.clone(), excluded_bots: excluded.next().flatten() })
+            Some(Portion { scanned, turn: turn.clone(), shown: shown.clone(), excluded_bots: excluded.next() })
         };
         Ok(scanned.into_iter().map(portion).collect())
     }

@@ -13,20 +13,12 @@ use crate::query::ask::selection::Traffic;
 /// The number for `plan`; none where the report does not tell which events it is about, or one statement cannot tell all of them.
 /// May go wrong: the time of the question is over, or the store refuses; the answer is there all the same.
 pub(super) async fn count(plan: &dyn Plan, runner: &mut StatementRunner<'_>) -> Option<u64> {
-    by_one_statement(&[plan.event_sets()], &[], runner).await?.first().copied()
+    count_each(&[plan.event_sets()], &[], runner).await?.first().copied()
 }
 
-/// The same for each of some questions, by their sets of events and by what `filters` they have in common; none of any where one statement does not
-/// tell all of them: then each may ask for its own.
-pub(super) async fn count_each(questions: &[Vec<EventSet<'_>>], filters: &[Filter], runner: &mut StatementRunner<'_>) -> Vec<Option<u64>> {
-    match by_one_statement(questions, filters, runner).await {
-        Some(numbers) => numbers.into_iter().map(Some).collect(),
-        None => vec![None; questions.len()],
-    }
-}
-
-/// The number for each question; none if the statement cannot be sent, or not answered.
-async fn by_one_statement(questions: &[Vec<EventSet<'_>>], filters: &[Filter], runner: &mut StatementRunner<'_>) -> Option<Vec<u64>> {
+/// The number for each of some questions, by their sets of events and by what `filters` they have in common; none where one statement does not tell
+/// all of them: then each may ask for its own.
+pub(super) async fn count_each(questions: &[Vec<EventSet<'_>>], filters: &[Filter], runner: &mut StatementRunner<'_>) -> Option<Vec<u64>> {
     let first = questions.first().filter(|_| questions.iter().all(|sets| !sets.is_empty()))?.first()?;
     let scope = runner.scope(first.range);
     if scope.traffic() == Traffic::All {

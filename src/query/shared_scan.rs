@@ -231,8 +231,12 @@ impl Queries {
     /// The seats of those requests, by their places, that may share a scan with another one.
     pub(super) async fn seats(&self, project: ProjectId, requests: Vec<(usize, Request<'_>)>) -> Vec<Seated> {
         let shares = |report: &str| REPORTS.iter().any(|kind| kind.shares_scans && kind.name == report);
+        let sharing: Vec<_> = requests.into_iter().filter(|(_, request)| shares(request.report)).take(MOST_OF_REQUEST).collect();
+        if sharing.len() < 2 {
+            return Vec::new();
+        }
         let mut groups: Vec<Group> = Vec::new();
-        for (place, request) in requests.into_iter().filter(|(_, request)| shares(request.report)).take(MOST_OF_REQUEST) {
+        for (place, request) in sharing {
             let question = match self.question(project, request).await {
                 Ok(question) => question,
                 // The store is away, as it is for the next one.
@@ -243,11 +247,14 @@ impl Queries {
             let (now_ms, traffic) = (request.now_ms, question.common.traffic);
             let Some(scan) = question.plan.scan(now_ms).filter(|_| question.common.as_of.is_none()) else { continue };
             let (form, member) = (scan.form(), Member { place, question: question.fingerprint() });
-            let is_one = |group: &Group| group.form == form && group.together.traffic == traffic;
-            let room = |group: &mut Group| is_one(group).then(|| group.with_types_of(&scan)).flatten().map(|types| group.types = types);
-            match groups.iter_mut().find_map(|group| room(group).map(|()| group)) {
-                Some(group) => {
-                    let scan = group.together.scans.first().map_or_else(|| scan.clone(), |first| scan.clone().with_filters_of(first));
+            let mut alike = groups.iter_mut().filter(|group| group.form == form && group.together.traffic == traffic);
+            match alike.find_map(|group| Some((group.with_types_of(&scan)?, group))) {
+                Some((types, group)) => {
+                    let scan = match group.together.scans.first() {
+                        Some(first) => scan.with_filters_of(first),
+                        None => scan,
+                    };
+                    group.types = types;
                     group.together.scans.push(scan);
                     group.members.push(member);
                 }

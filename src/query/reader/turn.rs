@@ -11,10 +11,10 @@ use crate::query::ask::selection::Traffic;
 use crate::query::error::QueryError;
 use crate::query::people::map::PersonMap;
 
-/// A scan that questions share may take this part of the time of one: then there is some left for each to read alone.
-const SCAN_TIME: u32 = 2;
+/// The time of a question is so many times that of a scan which questions share: where that is too long each reads alone, after it.
+const TIMES_OF_SCAN: u32 = 2;
 
-/// The right to run of several questions, of which one runs at a time.
+/// The right to run, which questions have one after the other that share a scan.
 #[derive(Clone)]
 pub(crate) struct Permit {
     _held: Arc<QueryPermit>,
@@ -46,7 +46,7 @@ impl Reader {
 
     /// When a scan must be over that questions share.
     pub(crate) fn deadline_of_scan(&self) -> Instant {
-        Instant::now() + self.deadline / SCAN_TIME
+        Instant::now() + self.deadline / TIMES_OF_SCAN
     }
 
     /// Begins a question as [`Self::begin`], by a permit of `guard`, or of all without one.

@@ -1,9 +1,9 @@
 //! One scan for several funnels, whose events are read once and handed to each.
 //!
-//! Promise: each is answered as if it had read them itself. Those share a scan that are about one range, and one window where the range is over, with
-//! the same filters, and whose events their types tell: a row is then a person, a time and the number of a type, however many funnels there are. With conditions of its own on
-//! steps one would have the others read what these need, with a longer window what only it needs, and with `breakdown`, `hold`, `strict` or
-//! `sessions` more of each event, or all events; one with `compare` reads for itself anyhow.
+//! Promise: each is answered as if it had read them itself. Those share a scan that are about one range, and one window where the range is over,
+//! with the same filters, and whose events their types tell: a row is then a person, a time and the number of a type, however many funnels
+//! there are. With conditions of its own on steps one would have the others read what these need, with a longer window what only it needs, and
+//! with `breakdown`, `hold`, `strict` or `sessions` more of each event, or all events; one with `compare` reads for itself anyhow.
 //! Cost: one scan of the events of all, and for each funnel a look at each of them. Together they hold what one may.
 
 use std::ops::ControlFlow;
